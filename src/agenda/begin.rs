@@ -1,0 +1,196 @@
+//! What a new daemon makes of the ledger: runs that were cut, runs that were due, slots that were missed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::alarms::Alarms;
+use super::book::Book;
+use super::due::Due;
+use super::queues::{Locks, Turns};
+use super::slots::{Slots, fingerprint, nanos, offset, shift};
+use super::{Action, Agenda, Ended, Entry, FileLocks, Notice};
+use crate::clock::{Now, Zone};
+use crate::ledger::{Cause, Record, Started, State, TaskState};
+use crate::outcome::{Outcome, RunId};
+use crate::plan::{Plan, Task, TaskId};
+use crate::schedule::Schedule;
+
+/// The fingerprint of a task that is not enabled: enabling it is a change of its schedule.
+const DISABLED: u64 = 0;
+
+impl Agenda {
+    /// The scheduler of a daemon that starts now, after it has stopped the sessions that survived the last one.
+    /// `state` is what the ledger says; no secret is there until an event says so.
+    pub fn new(plan: Arc<Plan>, state: &State, now: Now, boot_id: &str, machine_id: &str) -> (Agenda, Vec<Action>) {
+        let entries =
+            plan.tasks().map(|(_, task)| Entry::new(&plan, task, state.tasks.get(&task.name), now, machine_id));
+        let mut agenda = Agenda {
+            tasks: entries.collect(),
+            locks: Locks::default(),
+            turns: Turns::new(plan.max_concurrent_runs),
+            secrets: Vec::new(),
+            active_runs: BTreeMap::new(),
+            next_run: state.next_run,
+            book: Book::default(),
+            wall_alarms: Alarms::new(plan.tasks().len()),
+            boot_alarms: Alarms::new(plan.tasks().len()),
+            clocks: now,
+            closing: false,
+            work: VecDeque::new(),
+            actions: Vec::new(),
+            plan: plan.clone(),
+        };
+        let crashed = agenda.end_interrupted_runs(state, now);
+        agenda.forget_removed_tasks(state);
+        agenda.clock_was_set(now, true);
+        let rebooted = state.boot.as_deref() != Some(boot_id);
+        for (id, task) in plan.tasks() {
+            let known = state.tasks.get(&task.name);
+            agenda.greet_task(id, task, known, now);
+            if task.enabled {
+                agenda.begin_task(id, task, known, rebooted, now);
+                let cut = known.is_some_and(|known| known.schedule.is_some() && known.cut) || crashed.contains(&id);
+                if Agenda::will_repeat(task, cut, Cause::Slot) {
+                    agenda.repeat(id, now);
+                }
+            }
+        }
+        // Last, so that `@reboot` is handled only if what it made due is on disk too.
+        agenda.book.note(Record::Begun { boot: boot_id.to_string(), wall: now.wall });
+        let actions = agenda.finish(now);
+        (agenda, actions)
+    }
+
+    fn forget_removed_tasks(&mut self, state: &State) {
+        let names: BTreeSet<&str> = self.plan.tasks().map(|(_, task)| task.name.as_str()).collect();
+        for (name, known) in &state.tasks {
+            if known.schedule.is_some() && !names.contains(name.as_str()) {
+                self.book.note(Record::Gone { task: name.clone() });
+            }
+        }
+    }
+
+    /// A task that is new, or whose schedule changed, starts from now.
+    fn greet_task(&mut self, id: TaskId, task: &Task, known: Option<&TaskState>, now: Now) {
+        let schedule = schedule_of(&self.plan, task);
+        let known = known.and_then(|known| known.schedule);
+        if known != Some(schedule) {
+            self.book.note(Record::Task { task: task.name.clone(), schedule, wall: now.wall });
+            match known {
+                _ if !task.enabled => {}
+                Some(_) => self.say(Notice::ScheduleChanged { task: id }),
+                None => self.say(Notice::NewTask { task: id }),
+            }
+        }
+    }
+
+    /// Runs without an end died with their daemon. Returns the tasks whose run may be repeated.
+    fn end_interrupted_runs(&mut self, state: &State, now: Now) -> BTreeSet<TaskId> {
+        let mut crashed = BTreeSet::new();
+        for (run, started) in &state.running {
+            self.book.note(Record::Ended {
+                run: *run,
+                outcome: Outcome::Crashed,
+                exit_code: None,
+                wall: now.wall,
+                took: None,
+                attempts: 1,
+                cut: true,
+            });
+            if let Some(id) = self.plan.task_named(&started.task) {
+                crashed.extend(started.cause.is_repeatable().then_some(id));
+                self.tell_crash(id, *run, started);
+            }
+        }
+        crashed
+    }
+
+    fn tell_crash(&mut self, id: TaskId, run: RunId, started: &Started) {
+        self.actions.push(Action::Ended(Ended {
+            run,
+            task: id,
+            slot: started.slot,
+            cause: started.cause,
+            outcome: Outcome::Crashed,
+            exit_code: None,
+            took: None,
+            attempts: 1,
+            cut: true,
+            repeats: Agenda::will_repeat(self.plan.task(id), true, started.cause),
+        }));
+        if started.cause == Cause::Repeat {
+            self.say(Notice::CutAgain { task: id, run });
+        }
+    }
+
+    /// Makes due what is: what was due before, slots that came meanwhile, `@start`, `@reboot`.
+    fn begin_task(&mut self, id: TaskId, task: &Task, known: Option<&TaskState>, rebooted: bool, now: Now) {
+        let latest = self.delayed(id, now);
+        let unchanged = known.filter(|known| known.schedule == Some(schedule_of(&self.plan, task)));
+        // `@start` comes by itself.
+        let due = unchanged.and_then(|known| known.due.as_ref()).filter(|due| due.cause != Cause::Start);
+        self.tasks[id.index()].due = due.map(|due| Agenda::due_again(due, latest, now));
+        let at_start = nanos(now.boot) + self.tasks[id.index()].slots.offset;
+        let cause = if rebooted && task.schedules.contains(&Schedule::Reboot) {
+            Some(Cause::Reboot)
+        } else {
+            task.schedules.contains(&Schedule::Start).then_some(Cause::Start)
+        };
+        let noticed = self.tasks[id.index()].slots.notice(&task.schedules, self.plan.zone, now);
+        match (noticed, cause) {
+            // One run for all; what is on time makes the whole so.
+            (Some(noticed), Some(_)) => self.slot_came(id, noticed.slot, Cause::Slot, at_start, now),
+            (Some(noticed), None) => {
+                let cause = if noticed.on_time { Cause::Slot } else { Cause::Missed };
+                self.slot_came(id, noticed.slot, cause, noticed.start_at, now);
+            }
+            (None, Some(cause)) => self.slot_came(id, now.wall, cause, at_start, now),
+            (None, None) => {}
+        }
+    }
+
+    /// Repeats a run that was cut, unless the task has a due run anyway.
+    fn repeat(&mut self, id: TaskId, now: Now) {
+        if self.tasks[id.index()].due.is_some() {
+            return;
+        }
+        let start_at = self.delayed(id, now);
+        let delay = Duration::from_nanos((start_at - nanos(now.boot)) as u64);
+        let slot = shift(now.wall, start_at - nanos(now.boot));
+        self.tasks[id.index()].due = Some(Due::new(slot, Cause::Repeat, start_at));
+        self.say(Notice::Repeats { task: id, delay });
+    }
+}
+
+impl Entry {
+    fn new(plan: &Plan, task: &Task, known: Option<&TaskState>, now: Now, machine_id: &str) -> Self {
+        let offset = offset(task.policy.jitter, machine_id, &task.name);
+        let unchanged = known.filter(|known| known.schedule == Some(schedule_of(plan, task)));
+        Entry {
+            slots: match unchanged {
+                Some(known) => Slots::from_state(&task.schedules, plan.zone, offset, known, now),
+                None => Slots::from_now(&task.schedules, plan.zone, offset, now),
+            },
+            needs: task.secrets(),
+            first_seen: known.map_or(now.wall, |known| known.first_seen),
+            last_success: known.and_then(|known| known.last_success),
+            due: None,
+            active: None,
+            asking: false,
+            file_locks: FileLocks::None,
+        }
+    }
+}
+
+/// The fingerprint of a task's schedule: its texts and the zone in which they are meant.
+fn schedule_of(plan: &Plan, task: &Task) -> u64 {
+    if !task.enabled {
+        return DISABLED;
+    }
+    let zone = match plan.zone {
+        Zone::Local => "local",
+        Zone::Utc => "utc",
+    };
+    fingerprint(task.schedules.iter().map(Schedule::to_string).chain([zone.to_string()])).max(DISABLED + 1)
+}

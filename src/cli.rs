@@ -1,0 +1,396 @@
+//! What the command line asks for: argv to an `Invocation`, without touching anything.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::clock;
+use crate::error::Error;
+use crate::launch;
+
+/// How many slots `next` shows unless told otherwise.
+const NEXT_COUNT: usize = 5;
+
+/// Each command's word, its usage, and what `--help` says of it.
+const COMMANDS: &[(&str, &str, &str)] = &[
+    (
+        "check",
+        "check CONFIG [--secrets] [--offline]",
+        "Validates everything and shows each task with its schedule, its next slot, its programs and
+how its secrets are delivered.
+
+  --secrets   also ask every source, as the daemon would at its start
+  --offline   leave out what depends on this machine (programs, paths), to check a file that
+              is meant for another one
+
+  backupnizza check --secrets backup.yaml",
+    ),
+    (
+        "once",
+        "once CONFIG TASK [--step NAME] [-- COMMAND ARG...]",
+        "Runs a task now, without a daemon, and exits as the task ends: 0 success, 1 failure, 3 warning.
+It asks only the sources that the task uses, waits for the task's locks, and leaves its schedule
+alone. With `-- COMMAND` that command runs on this terminal in place of the task's own, with the
+task's environment and secrets, and its exit status is passed on.
+
+  --step NAME   only this step; with a COMMAND, the step whose environment it gets
+
+  backupnizza once backup.yaml documents
+  backupnizza once backup.yaml documents -- restic init
+  backupnizza once backup.yaml documents -- restic restore latest --target /tmp/restored",
+    ),
+    (
+        "next",
+        "next CONFIG [TASK] [--count N] [--from TIME]\n       backupnizza next --schedule EXPR [--count N] [--from TIME]",
+        "Shows when tasks run next, or when a schedule would.
+
+  --schedule EXPR   a crontab expression or @nickname instead of a configuration
+  --count N         how many slots to show (5)
+  --from TIME       the slots after this time (RFC 3339) instead of those after now
+
+  backupnizza next backup.yaml documents
+  backupnizza next --schedule '30 2 * * mon-fri' --count 10",
+    ),
+    (
+        "secretbox",
+        "secretbox TOKEN [--socket PATH]",
+        "Prints the secret that TOKEN stands for, and nothing else. Commands of a task call it; a token
+works only inside of the command that it was made for.
+
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places",
+    ),
+    (
+        "example",
+        "example",
+        "Prints a commented configuration file to begin with.
+
+  backupnizza example > backup.yaml",
+    ),
+];
+
+/// Commands of the contract whose time has not come; said so instead of taken for a file.
+const NOT_YET: &[&str] = &["status", "history", "run", "stop", "lock", "refresh", "unlock", "service"];
+
+/// What this process is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// Run the scheduler.
+    Daemon {
+        config: PathBuf,
+    },
+    Check {
+        config: PathBuf,
+        secrets: bool,
+        offline: bool,
+    },
+    Once {
+        config: PathBuf,
+        task: String,
+        step: Option<String>,
+        command: Option<Vec<OsString>>,
+    },
+    Next {
+        of: NextOf,
+        count: usize,
+        from: Option<DateTime<Utc>>,
+    },
+    Secretbox {
+        token: OsString,
+        socket: Option<PathBuf>,
+    },
+    Example,
+    Help(String),
+    Version,
+    /// Become a command; see `launch`.
+    Launcher,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum NextOf {
+    Config { config: PathBuf, task: Option<String> },
+    Schedule(String),
+}
+
+/// Reads the arguments behind the program's own name.
+pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, Error> {
+    if arguments.first().is_some_and(|word| word == launch::COMMAND) {
+        return Ok(Invocation::Launcher);
+    }
+    let mut words = Words::sort(arguments)?;
+    if words.version {
+        return Ok(Invocation::Version);
+    }
+    let command = words.command()?;
+    if words.help {
+        return Ok(Invocation::Help(command.map_or_else(general_help, command_help)));
+    }
+    let invocation = match command {
+        Some("check") => Invocation::Check {
+            secrets: words.flag("secrets"),
+            offline: words.flag("offline"),
+            config: words.config("check")?,
+        },
+        Some("once") => Invocation::Once {
+            step: words.text("step")?,
+            command: words.trailing.take(),
+            config: words.config("once")?,
+            task: words.text_value("once", "a TASK is missing")?,
+        },
+        Some("next") => words.next()?,
+        Some("secretbox") => Invocation::Secretbox {
+            socket: words.option("socket").map(PathBuf::from),
+            token: words.value("secretbox", "a TOKEN is missing")?,
+        },
+        Some("example") => Invocation::Example,
+        Some(other) => return Err(usage(other, "not available in this version")),
+        None => Invocation::Daemon { config: words.config("")? },
+    };
+    words.nothing_left(command.unwrap_or_default())?;
+    Ok(invocation)
+}
+
+/// The command line's words by kind.
+struct Words {
+    values: std::collections::VecDeque<OsString>,
+    /// The first value stood behind `--`, so it is no command.
+    first_is_literal: bool,
+    options: Vec<(String, Option<OsString>)>,
+    /// What follows `--` of `once`.
+    trailing: Option<Vec<OsString>>,
+    help: bool,
+    version: bool,
+}
+
+/// Options that take a value.
+const WITH_VALUE: &[&str] = &["step", "count", "from", "schedule", "socket"];
+const FLAGS: &[&str] = &["secrets", "offline"];
+
+impl Words {
+    fn sort(mut arguments: Vec<OsString>) -> Result<Words, Error> {
+        let is_once = arguments.iter().find(|word| !is_option(word)).is_some_and(|word| word == "once");
+        let end = arguments.iter().position(|word| word == "--").filter(|_| is_once);
+        let trailing = end.map(|at| arguments.split_off(at).split_off(1));
+        let first_is_literal =
+            arguments.iter().find(|word| !is_option(word) || *word == "--").is_some_and(|w| w == "--");
+        let mut words = Words {
+            values: Default::default(),
+            first_is_literal,
+            options: Vec::new(),
+            trailing,
+            help: false,
+            version: false,
+        };
+        let mut parser = Parser::from_args(arguments);
+        while let Some(argument) = parser.next().map_err(|error| usage("", error))? {
+            match argument {
+                Arg::Value(value) => words.values.push_back(value),
+                Arg::Long("help") | Arg::Short('h') => words.help = true,
+                Arg::Long("version") | Arg::Short('V') => words.version = true,
+                Arg::Long(name) if WITH_VALUE.contains(&name) => {
+                    let name = name.to_owned();
+                    let value = parser.value().map_err(|error| usage("", error))?;
+                    words.options.push((name, Some(value)));
+                }
+                Arg::Long(name) if FLAGS.contains(&name) => words.options.push((name.to_owned(), None)),
+                unknown => return Err(usage("", unknown.unexpected())),
+            }
+        }
+        Ok(words)
+    }
+
+    /// Takes the first word if it is a command; a file that is named like one is given as `./NAME`.
+    fn command(&mut self) -> Result<Option<&'static str>, Error> {
+        let Some(first) = self.values.front().filter(|_| !self.first_is_literal) else {
+            return Ok(None);
+        };
+        let known = COMMANDS.iter().map(|(name, ..)| *name).chain(NOT_YET.iter().copied());
+        if let Some(command) = known.clone().find(|command| first == *command) {
+            self.values.pop_front();
+            return Ok(Some(command));
+        }
+        let Some(word) = first.to_str() else { return Ok(None) };
+        if is_plain_word(word)
+            && let Some(near) = crate::config::nearest(word, known)
+        {
+            let error = Error::new(word, "no such command");
+            return Err(error.hint(format!("did you mean `{near}`? a configuration file is given as `./{word}`")));
+        }
+        Ok(None)
+    }
+
+    fn option(&mut self, name: &str) -> Option<OsString> {
+        let at = self.options.iter().position(|(given, _)| given == name)?;
+        self.options.remove(at).1
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let before = self.options.len();
+        self.options.retain(|(given, _)| given != name);
+        self.options.len() < before
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<Option<String>, Error> {
+        self.option(name)
+            .map(|value| value.string().map_err(|_| usage("", format!("--{name} is not UTF-8"))))
+            .transpose()
+    }
+
+    fn value(&mut self, command: &str, missing: &str) -> Result<OsString, Error> {
+        self.values.pop_front().ok_or_else(|| usage(command, missing))
+    }
+
+    fn text_value(&mut self, command: &str, missing: &str) -> Result<String, Error> {
+        self.value(command, missing)?.string().map_err(|_| usage(command, "not UTF-8"))
+    }
+
+    fn config(&mut self, command: &str) -> Result<PathBuf, Error> {
+        self.value(command, "a configuration file is missing").map(PathBuf::from)
+    }
+
+    fn next(&mut self) -> Result<Invocation, Error> {
+        let of = match self.text("schedule")? {
+            Some(schedule) => NextOf::Schedule(schedule),
+            None => NextOf::Config {
+                config: self.config("next")?,
+                task: self
+                    .values
+                    .pop_front()
+                    .map(|_task| _task.string())
+                    .transpose()
+                    .map_err(|_| usage("next", "not UTF-8"))?,
+            },
+        };
+        let count = match self.text("count")? {
+            None => NEXT_COUNT,
+            Some(count) => count
+                .parse()
+                .ok()
+                .filter(|&count| count > 0)
+                .ok_or_else(|| usage("next", "--count takes a whole number from 1 on"))?,
+        };
+        let from = self.text("from")?.map(|time| clock::parse_time(&time)).transpose();
+        let from = from.map_err(|error| usage("next", format!("--from: {error}")))?;
+        Ok(Invocation::Next { of, count, from })
+    }
+
+    /// What has not been taken does not belong there.
+    fn nothing_left(&self, command: &str) -> Result<(), Error> {
+        if let Some((name, _)) = self.options.first() {
+            return Err(usage(command, format!("--{name} has no meaning here")));
+        }
+        match self.values.front() {
+            Some(_) => Err(usage(command, "too many arguments")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_option(word: &OsStr) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
+}
+
+/// A word that is meant as a command rather than as a file.
+fn is_plain_word(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+}
+
+fn usage(command: &str, what: impl std::fmt::Display) -> Error {
+    let (object, hint) = match command {
+        "" => ("usage".to_owned(), "see `backupnizza --help`".to_owned()),
+        command => (command.to_owned(), format!("see `backupnizza {command} --help`")),
+    };
+    Error::new(object, what).hint(hint)
+}
+
+/// The text of `--help`.
+pub fn general_help() -> String {
+    let mut help = String::from(
+        "backupnizza runs backup tools on a schedule and hands them their secrets safely
+
+usage: backupnizza CONFIG                           run the scheduler in the foreground
+",
+    );
+    for (_, synopsis, _) in COMMANDS {
+        help.push_str(&format!("       backupnizza {synopsis}\n"));
+    }
+    help.push_str(
+        "       backupnizza --help | -h | --version | -V     also: backupnizza COMMAND --help
+
+exit status: 0 success, 1 failure, 2 wrong usage, 3 finished with a warning
+
+begin with:  backupnizza example > backup.yaml
+",
+    );
+    help
+}
+
+fn command_help(command: &str) -> String {
+    match COMMANDS.iter().find(|(name, ..)| *name == command) {
+        Some((_, synopsis, text)) => format!("usage: backupnizza {synopsis}\n\n{text}\n"),
+        None => format!("{command}: not available in this version\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(line: &str) -> Result<Invocation, Error> {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_first_word_is_a_command_or_a_file() {
+        let daemon = |config: &str| Ok(Invocation::Daemon { config: config.into() });
+        assert_eq!(invocation("backup.yaml"), daemon("backup.yaml"));
+        assert_eq!(invocation("./check"), daemon("./check"));
+        assert_eq!(invocation("-- check"), daemon("check"));
+        assert_eq!(invocation("example"), Ok(Invocation::Example));
+    }
+
+    #[test]
+    fn options_may_stand_anywhere() {
+        let wanted = Ok(Invocation::Check { config: "b.yaml".into(), secrets: true, offline: false });
+        for line in ["check b.yaml --secrets", "check --secrets b.yaml", "--secrets check b.yaml"] {
+            assert_eq!(invocation(line), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_answered_as_such() {
+        let error = invocation("chek backup.yaml").expect_err("no such command");
+        assert_eq!(error.to_string(), "chek: no such command");
+        assert!(error.hint.is_some_and(|hint| hint.contains("`check`")));
+    }
+
+    #[test]
+    fn what_follows_the_dashes_of_once_is_its_command() {
+        let wanted = Invocation::Once {
+            config: "b.yaml".into(),
+            task: "documents".into(),
+            step: Some("copy".into()),
+            command: Some(["restic", "snapshots", "--json", "--", "x"].map(OsString::from).to_vec()),
+        };
+        assert_eq!(invocation("once b.yaml --step copy documents -- restic snapshots --json -- x"), Ok(wanted));
+    }
+
+    #[test]
+    fn wrong_usage_is_told() {
+        for line in ["", "check", "once b.yaml", "next", "secretbox", "check a b", "example --secrets", "--nonsense x"]
+        {
+            assert!(invocation(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_is_given_for_each_command() {
+        for (name, ..) in COMMANDS {
+            let Ok(Invocation::Help(text)) = invocation(&format!("{name} --help")) else {
+                panic!("no help for {name}");
+            };
+            assert!(text.starts_with(&format!("usage: backupnizza {name}")));
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The file as written: what is refused before it is parsed, and that texts arrive as written.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::scan::{MAX_DEPTH, scan};
+use super::{Config, Kind, MAX_BYTES, Node, Value, read, tree};
+
+/// Numbers from a seed, so that a failure repeats (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    pub fn pick<'a>(&mut self, items: &[&'a str]) -> &'a str {
+        items[self.below(items.len())]
+    }
+}
+
+/// How deep the parser finds lists and maps inside each other.
+struct Depth(usize);
+
+impl<'de> Deserialize<'de> for Depth {
+    fn deserialize<D: Deserializer<'de>>(parser: D) -> Result<Self, D::Error> {
+        parser.deserialize_any(DepthVisitor)
+    }
+}
+
+struct DepthVisitor;
+
+impl<'de> Visitor<'de> for DepthVisitor {
+    type Value = Depth;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_unit<E>(self) -> Result<Depth, E> {
+        Ok(Depth(0))
+    }
+    fn visit_none<E>(self) -> Result<Depth, E> {
+        Ok(Depth(0))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Depth, E> {
+        Ok(Depth(0))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Depth, E> {
+        Ok(Depth(0))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Depth, E> {
+        Ok(Depth(0))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Depth, E> {
+        Ok(Depth(0))
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Depth, E> {
+        Ok(Depth(0))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Depth, A::Error> {
+        let mut deepest = 0;
+        while let Some(Depth(depth)) = list.next_element()? {
+            deepest = deepest.max(depth);
+        }
+        Ok(Depth(deepest + 1))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Depth, A::Error> {
+        let mut deepest = 0;
+        while let Some((Depth(key), Depth(value))) = map.next_entry()? {
+            deepest = deepest.max(key).max(value);
+        }
+        Ok(Depth(deepest + 1))
+    }
+}
+
+fn true_depth(text: &str) -> Option<usize> {
+    Depth::deserialize(serde_yaml::Deserializer::from_str(text)).ok().map(|depth| depth.0)
+}
+
+/// Fragments of which structure, and what hides structure, is made.
+const FRAGMENTS: [&str; 58] = [
+    "[", "[", "[", "]", "]", "{", "{", "}", "}", ",", ", ", ": ", ": ", ":", "a: ", "b", "- ", "- ", "- - ", "-", "? ",
+    "?", "\n", "\n", "\n ", "\n  ", "\n  ", "\n    ", "\n- ", "\na: ", "\n: ", "'", "'", "\"", "\"", "don't", "a 'b",
+    "a #", "#", "# [", " #b [", "\\", "\\\"", "|\n", "|\n  ", ">-\n ", "|2\n", "&a ", "*a", "\t", "é", "\u{85}",
+    "\u{2028}", "\r\n", "14", "0x10", "~", "---\n",
+];
+
+fn soup(random: &mut Random, length: usize) -> String {
+    (0..random.below(length) + 1).map(|_| random.pick(&FRAGMENTS)).collect()
+}
+
+/// The walk before the parser must see all the depth that the parser will see, and no more.
+#[test]
+fn random_text_has_the_depth_that_the_parser_finds() {
+    let mut random = Random::new(1);
+    let mut accepted = 0;
+    for _ in 0..60_000 {
+        let text = soup(&mut random, 16);
+        let (Some(depth), false) = (true_depth(&text), text.contains('*')) else {
+            continue;
+        };
+        accepted += 1;
+        match scan(&text) {
+            Ok(scan) => assert_eq!(scan.depth, depth, "{text:?}"),
+            Err(refusal) => assert!(refusal.what.contains("tab"), "{text:?}: {refusal:?}"),
+        }
+    }
+    assert!(accepted > 5_000, "the fragments make too little YAML: {accepted}");
+}
+
+/// Writes nesting of just this depth, in all styles.
+fn nested(random: &mut Random, depth: usize, indent: usize, text: &mut String) {
+    if depth == 0 {
+        text.push_str("x\n");
+        return;
+    }
+    let pad = " ".repeat(indent + 1);
+    match random.below(6) {
+        0 => {
+            text.push_str("- ");
+            nested(random, depth - 1, indent + 2, text);
+        }
+        1 => {
+            text.push_str("'k[': x\n");
+            text.push_str(&format!("{}k: \n{pad}", " ".repeat(indent)));
+            nested(random, depth - 1, indent + 1, text);
+        }
+        2 => {
+            text.push_str("? ");
+            nested(random, depth - 1, indent + 2, text);
+        }
+        3 => {
+            text.push_str("# don't [ {\n");
+            text.push_str(&" ".repeat(indent));
+            nested(random, depth, indent, text);
+        }
+        4 => {
+            text.push_str("k: |\n");
+            text.push_str(&format!("{pad}[ {{ '\n{}k2:\n{pad}", " ".repeat(indent)));
+            nested(random, depth - 1, indent + 1, text);
+        }
+        _ => {
+            flow(random, depth, text);
+            text.push('\n');
+        }
+    }
+}
+
+fn flow(random: &mut Random, depth: usize, text: &mut String) {
+    if depth == 0 {
+        text.push_str(["don't", "'['", "\"{\\\"\"", "a[b"][random.below(3)]);
+        return;
+    }
+    match random.below(if depth > 1 { 4 } else { 2 }) {
+        0 => {
+            text.push('[');
+            flow(random, depth - 1, text);
+            text.push(']');
+        }
+        1 => {
+            text.push_str("{'}': x, k: ");
+            flow(random, depth - 1, text);
+            text.push('}');
+        }
+        2 => {
+            text.push_str("[k: ");
+            flow(random, depth - 2, text);
+            text.push(']');
+        }
+        _ => {
+            text.push('[');
+            flow(random, depth - 2, text);
+            text.push_str(": x]");
+        }
+    }
+}
+
+#[test]
+fn sixty_four_levels_pass_in_every_style_and_one_more_does_not() {
+    let mut random = Random::new(2);
+    for depth in [1, 10, 62, 63, 64, 65, 66, 80].repeat(200) {
+        let mut text = String::new();
+        nested(&mut random, depth, 0, &mut text);
+        let Some(found) = true_depth(&text) else {
+            continue;
+        };
+        let passes = scan(&text).is_ok();
+        assert_eq!(passes, found <= MAX_DEPTH, "depth {found} of {text:?}");
+    }
+}
+
+#[test]
+fn nesting_is_refused_before_the_parser_would_take_minutes() {
+    let size = MAX_BYTES as usize;
+    for unit in ["[", "{a: ", "[a: ", "- ", "? ", "a: [", "[{", "{[", "[[]: ", "'a': [ "] {
+        let text = unit.repeat(size / unit.len());
+        let refusal = scan(&text).expect_err(unit);
+        assert!(refusal.what.contains("nested"), "{unit}: {refusal:?}");
+        assert!(refusal.place.starts_with("line 1 column "), "{unit}: {refusal:?}");
+    }
+    let mut stairs = String::new();
+    for indent in 0..2_000 {
+        stairs.push_str(&" ".repeat(indent));
+        stairs.push_str("a:\n");
+    }
+    assert!(scan(&stairs).expect_err("stairs").place.starts_with("line 65"));
+}
+
+#[test]
+fn quotes_comments_and_apostrophes_hide_no_bracket() {
+    let brackets = "[".repeat(MAX_DEPTH + 1);
+    for before in
+        ["a: don't ", "a: 'it''s' # don't\nb: ", "a: \"\\\"\"\nb: ", "a: |\n  '\nb: ", "# '\nb: ", "- &a don't\n- "]
+    {
+        let text = format!("{before}{brackets}");
+        // Behind plain text they are text; everywhere else they count.
+        let is_text = before.ends_with("don't ");
+        assert_eq!(scan(&text).is_ok(), is_text, "{before:?}");
+    }
+    for quoted in [format!("a: '{brackets}'"), format!("a: \"{brackets}\""), format!("a: |\n  {brackets}")] {
+        assert!(scan(&quoted).is_ok(), "{quoted}");
+    }
+}
+
+#[test]
+fn tags_and_control_characters_are_refused_at_their_place() {
+    for (text, place) in [
+        ("a: !x b", "line 1 column 4"),
+        ("a:\n- !!str 14", "line 2 column 3"),
+        ("a: é\0", "line 1 column 5"),
+        ("a: 'b\u{7f}'", "line 1 column 6"),
+        ("\u{85}a: \u{9c}", "line 2 column 4"),
+    ] {
+        assert_eq!(scan(text).expect_err(text).place, place, "{text:?}");
+    }
+    assert!(scan("a: 'b!' # !\nc: d !e").is_ok());
+}
+
+fn list(text: &str) -> Vec<(Kind, String)> {
+    let config = Config::parse(text).expect(text);
+    let Value::List(items) = &config.root.value else { panic!("{text} is no list") };
+    let scalar = |item: &Node<'_>| match &item.value {
+        Value::Scalar(kind, text) => (*kind, text.to_string()),
+        _ => panic!("no scalar"),
+    };
+    items.iter().map(scalar).collect()
+}
+
+#[test]
+fn plain_scalars_keep_their_text_and_tell_what_they_read_as() {
+    for (text, kind) in [
+        ("14", Kind::Number),
+        ("-3", Kind::Number),
+        ("-0", Kind::Number),
+        ("0x10", Kind::Number),
+        ("0o17", Kind::Number),
+        ("+5", Kind::Number),
+        ("1.50", Kind::Number),
+        ("1e3", Kind::Number),
+        (".5", Kind::Number),
+        ("-.inf", Kind::Number),
+        (".NaN", Kind::Number),
+        ("99999999999999999999", Kind::Number),
+        ("340282366920938463463374607431768211455", Kind::Number),
+        ("340282366920938463463374607431768211456000", Kind::Number),
+        ("007", Kind::Text),
+        ("12h", Kind::Text),
+        ("true", Kind::Boolean),
+        ("True", Kind::Boolean),
+        ("FALSE", Kind::Boolean),
+        ("yes", Kind::Text),
+        ("~", Kind::Null),
+        ("null", Kind::Null),
+        ("NULL", Kind::Null),
+        ("~/x", Kind::Text),
+        ("-", Kind::Text),
+    ] {
+        let flow = if text == "-" { "'-'" } else { text };
+        assert_eq!(list(&format!("[{flow}, {flow}]")), [(kind, text.to_string()), (kind, text.to_string())]);
+    }
+    assert_eq!(list("['14', \"null\", '']").iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [Kind::Text; 3]);
+    assert_eq!(list("-\n- b"), [(Kind::Null, String::new()), (Kind::Text, "b".to_string())]);
+}
+
+/// The second reading is left out where the walk has seen nothing unusual: that must be true.
+#[test]
+fn one_reading_gives_the_same_texts_as_two() {
+    let mut random = Random::new(3);
+    let numbers = [
+        "0",
+        "7",
+        "-7",
+        "+7",
+        "0x1f",
+        "0b1",
+        "00",
+        "1.0",
+        "1e2",
+        "true",
+        "True",
+        "null",
+        "Null",
+        "~",
+        "a",
+        "-.inf",
+        "'1'",
+        "\"~\"",
+        "nan",
+        "inf",
+        "1_000",
+        "-a",
+        "--",
+        "0.",
+        "1:2",
+        "&a 1.0",
+        "*a",
+        "''",
+        "12345678901234567890",
+    ];
+    let mut compared = 0;
+    for _ in 0..20_000 {
+        let text: String = match random.below(2) {
+            0 => format!("{}\n- [{}, {}]", soup(&mut random, 4), random.pick(&numbers), random.pick(&numbers)),
+            _ => {
+                format!("- {}\n- {{a: {}, {}: b}}", random.pick(&numbers), random.pick(&numbers), random.pick(&numbers))
+            }
+        };
+        let Ok(found) = scan(&text) else { continue };
+        let Ok(full) = tree::read(&text, true) else { continue };
+        let read = tree::read(&text, found.unusual_scalars).expect("the same text");
+        assert!(same(&full, &read), "{text:?}");
+        compared += 1;
+    }
+    assert!(compared > 5_000, "{compared}");
+}
+
+fn same(a: &Node<'_>, b: &Node<'_>) -> bool {
+    match (&a.value, &b.value) {
+        // A null's text matters only as far as it may be a tilde or a word.
+        (Value::Scalar(kind, text), Value::Scalar(other_kind, other)) => kind == other_kind && text == other,
+        (Value::List(items), Value::List(others)) => {
+            items.len() == others.len() && items.iter().zip(others).all(|(item, other)| same(item, other))
+        }
+        (Value::Map(entries), Value::Map(others)) => {
+            let pairs = entries.iter().zip(others);
+            entries.len() == others.len()
+                && pairs.into_iter().all(|(entry, other)| entry.0 == other.0 && same(&entry.1, &other.1))
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn aliases_cannot_stand_for_more_than_the_budget() {
+    let long_list = format!("a: &a [{}]\nb:\n", "x, ".repeat(50_000));
+    let quadratic = long_list + &"- *a\n".repeat(10_000);
+    let long_text = format!("a: &a \"{}\\t\"\nb:\n", "x".repeat(100_000)) + &"- *a\n".repeat(10_000);
+    let itself = "a: &a [*a]".to_string();
+    let deep = format!("a: &a {}x{}\nb: {}*a{}", "[".repeat(40), "]".repeat(40), "[".repeat(40), "]".repeat(40));
+    for (text, what) in [
+        (quadratic, "1,000,000 values"),
+        (long_text, "16 MiB of text"),
+        (itself, "nested deeper"),
+        (deep, "nested deeper"),
+    ] {
+        let problem = Config::parse(&text).expect_err(what);
+        assert!(problem.what.contains(what), "{problem:?}");
+        assert!(problem.place.starts_with("line "), "{problem:?}");
+    }
+}
+
+#[test]
+fn what_the_parser_says_never_holds_a_value() {
+    let mut random = Random::new(4);
+    for _ in 0..20_000 {
+        let text = format!("hunter2: {} hunter2 {} *hunter2", soup(&mut random, 5), soup(&mut random, 5));
+        if let Err(problem) = Config::parse(&text) {
+            let said = format!("{problem:?}");
+            assert!(!said.contains("hunter2"), "{text:?}: {said}");
+        }
+    }
+}
+
+/// A folder of this test's own, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("backupnizza-config-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a temporary folder");
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).expect("a file in the temporary folder");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn only_a_regular_file_of_text_and_of_sane_size_is_read() {
+    let folder = Folder::new("read");
+    let fifo = folder.0.join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+    assert!(made.success());
+    for (file, what) in [
+        (folder.0.clone(), "a folder, expected a file"),
+        (fifo, "not a regular file"),
+        ("/dev/zero".into(), "not a regular file"),
+        (folder.0.join("none"), "no such file"),
+        (folder.file("large", &vec![b' '; MAX_BYTES as usize + 1]), "larger than 4 MiB"),
+        (folder.file("latin", b"a: b\nc: \xe9"), "not UTF-8"),
+    ] {
+        assert_eq!(read(&file).expect_err(what).what, what);
+    }
+    assert_eq!(read(&folder.file("latin", b"a: b\nc: \xe9")).expect_err("latin").place, "line 2");
+    assert_eq!(read(&folder.file("good", "a: é".as_bytes())).expect("a good file"), "a: é");
+    assert_eq!(
+        read(&folder.file("limit", &vec![b' '; MAX_BYTES as usize])).map(|text| text.len()),
+        Ok(MAX_BYTES as usize)
+    );
+}
+
+/// Keeps the import of the parser's own type honest: anything that it ignores it has at least read.
+#[test]
+fn several_documents_and_nothing_are_told_as_such() {
+    for (text, what) in [
+        ("", "empty"),
+        ("# only a comment\n", "empty"),
+        ("---\n", "empty"),
+        ("~", "empty"),
+        ("a: b\n---\nc: d", "more than one document"),
+    ] {
+        assert!(Config::parse(text).expect_err(text).what.contains(what), "{text:?}");
+    }
+    assert!(IgnoredAny::deserialize(serde_yaml::Deserializer::from_str("a: b")).is_ok());
+}

@@ -1,0 +1,362 @@
+//! How a command is started: by way of this program itself, so that no code runs between fork
+//! and exec and no secret passes through buffers that nobody wipes.
+//!
+//! The daemon starts a launcher with an empty environment and a socket as its standard input.
+//! The launcher leads a new session and says so; only then the daemon makes the step's tokens
+//! and sends one frame (arguments, environment, folder, umask, the program's identity) and the
+//! descriptors. End of file on the socket tells the daemon that exec worked.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use zeroize::Zeroize;
+
+use crate::error::Error;
+use crate::program::Identity;
+use crate::sys::{self, LauncherImage};
+
+/// The hidden command by which this program is told that it is a launcher.
+pub const COMMAND: &str = "__launch";
+
+/// How long a launcher may take for its part; it does nothing that waits.
+const LAUNCH_TIME: Duration = Duration::from_secs(10);
+
+/// Arguments and environment together; Linux takes 2 MiB by default (execve(2)).
+const FRAME_MAX: usize = 8 * 1024 * 1024;
+
+/// The pipe of the first `as: file` secret has this number in the command, those of others follow:
+/// above what shells use for redirections of their own.
+pub const FIRST_FILE: RawFd = 30;
+
+/// The launcher's own end of the socket stands above all that it lays out.
+const SOCKET_FLOOR: RawFd = 200;
+
+/// The most `as: file` secrets of one command.
+pub const FILES_MAX: usize = 32;
+
+/// What the launcher becomes.
+pub struct Frame<'a> {
+    pub program: &'a Path,
+    pub identity: Identity,
+    pub directory: &'a Path,
+    pub umask: u32,
+    /// The first is the name by which the program was called.
+    pub arguments: Vec<&'a [u8]>,
+    /// Each variable in parts that together read `NAME=value`, so that no secret is copied.
+    pub environment: Vec<Vec<&'a [u8]>>,
+    pub stdin: BorrowedFd<'a>,
+    /// Become `FIRST_FILE` and so on.
+    pub files: Vec<BorrowedFd<'a>>,
+}
+
+/// A launcher that waits for its frame. Its process leads a session of its own.
+pub struct Launcher {
+    child: Child,
+    socket: UnixStream,
+}
+
+/// Where a launcher stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    Session = 1,
+    Frame,
+    Directory,
+    Descriptors,
+    Identity,
+    Exec,
+}
+
+impl Launcher {
+    /// Starts a launcher whose standard output and error are `stdout` and `stderr`.
+    pub fn start(image: &LauncherImage, stdout: Stdio, stderr: Stdio) -> Result<Launcher, Error> {
+        let failed = |error: io::Error| Error::new("launcher", format!("cannot start: {error}"));
+        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
+        socket.set_read_timeout(Some(LAUNCH_TIME)).map_err(failed)?;
+        socket.set_write_timeout(Some(LAUNCH_TIME)).map_err(failed)?;
+        let child = Command::new(image.path())
+            .arg0("backupnizza")
+            .arg(COMMAND)
+            .env_clear()
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .map_err(failed)?;
+        let mut launcher = Launcher { child, socket };
+        match launcher.await_session() {
+            Ok(()) => Ok(launcher),
+            Err(error) => {
+                launcher.end();
+                Err(error)
+            }
+        }
+    }
+
+    /// The launcher's pid, which is also the session that the command will lead.
+    pub fn session(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    fn await_session(&mut self) -> Result<(), Error> {
+        let mut word = [0];
+        let answer = self.socket.read_exact(&mut word);
+        answer.map_err(|error| Error::new("launcher", format!("does not answer: {error}")))?;
+        if word != [0] {
+            return Err(self.report(word[0]));
+        }
+        if sys::session_of(self.session()) != Some(self.session()) {
+            return Err(Error::new("launcher", "does not lead a session of its own"));
+        }
+        Ok(())
+    }
+
+    /// Sends `frame` and waits until the launcher has become its program.
+    pub fn launch(mut self, frame: &Frame<'_>) -> Result<Child, Error> {
+        let mut failure = [0];
+        let sent = self.send(frame);
+        match self.socket.read(&mut failure) {
+            Ok(0) if sent.is_ok() => return Ok(self.child),
+            Ok(1) => {
+                let error = self.report(failure[0]);
+                self.end();
+                return Err(error);
+            }
+            _ => self.end(),
+        }
+        let reason = sent.err().map_or("it does not answer".to_owned(), |error| error.to_string());
+        Err(Error::new(frame.program.display(), format!("cannot be started: {reason}")))
+    }
+
+    /// The launcher ends without having become anything.
+    pub fn end(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn send(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        if frame.files.len() > FILES_MAX {
+            return Err(io::Error::other("too many secrets as files"));
+        }
+        let header = Header {
+            umask: frame.umask,
+            arguments: frame.arguments.len() as u32,
+            environment: frame.environment.len() as u32,
+            identity: frame.identity.to_bytes(),
+        }
+        .to_bytes();
+        let parts = frame.parts(&header);
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > FRAME_MAX {
+            return Err(io::Error::other("arguments and environment are too long"));
+        }
+        let descriptors: Vec<BorrowedFd<'_>> =
+            std::iter::once(frame.stdin).chain(frame.files.iter().copied()).collect();
+        let prefix = (len as u32).to_le_bytes();
+        if sys::send_with_descriptors(&self.socket, &prefix, &descriptors)? != prefix.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        write_all_parts(&mut self.socket, &parts)
+    }
+
+    /// What the launcher says went wrong: a stage, then an errno.
+    fn report(&mut self, stage: u8) -> Error {
+        let mut errno = [0; 4];
+        let reason = match self.socket.read_exact(&mut errno) {
+            Ok(()) => io::Error::from_raw_os_error(i32::from_le_bytes(errno)).to_string(),
+            Err(_) => "no reason given".to_owned(),
+        };
+        let what = match stage {
+            stage if stage == Stage::Directory as u8 => "cannot go to its working directory",
+            stage if stage == Stage::Identity as u8 => "the program changed while it was being started",
+            stage if stage == Stage::Exec as u8 => "cannot be executed",
+            stage if stage == Stage::Session as u8 => "cannot lead a session",
+            stage if stage == Stage::Frame as u8 => "the launcher did not understand the daemon",
+            _ => "cannot lay out its descriptors",
+        };
+        Error::new("launcher", format!("{what}: {reason}"))
+    }
+}
+
+impl<'a> Frame<'a> {
+    /// All that follows the length, strings ended by a zero byte.
+    fn parts<'p>(&'p self, header: &'p [u8]) -> Vec<&'p [u8]> {
+        const END: &[u8] = b"\0";
+        let mut parts: Vec<&[u8]> = vec![header];
+        parts.extend([self.program.as_os_str().as_bytes(), END, self.directory.as_os_str().as_bytes(), END]);
+        for argument in &self.arguments {
+            parts.extend([argument, END]);
+        }
+        for variable in &self.environment {
+            parts.extend(variable);
+            parts.push(END);
+        }
+        parts
+    }
+}
+
+fn write_all_parts(socket: &mut UnixStream, parts: &[&[u8]]) -> io::Result<()> {
+    // What the kernel takes in one call (writev(2), IOV_MAX).
+    const PARTS_MAX: usize = 1024;
+    for parts in parts.chunks(PARTS_MAX) {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = &mut slices[..];
+        // Empty parts would look like a socket that takes nothing.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match socket.write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut rest, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The numbers at the head of a frame.
+struct Header {
+    umask: u32,
+    arguments: u32,
+    environment: u32,
+    identity: [u8; Identity::BYTES],
+}
+
+impl Header {
+    const BYTES: usize = 12 + Identity::BYTES;
+
+    fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (place, number) in [self.umask, self.arguments, self.environment].into_iter().enumerate() {
+            bytes[place * 4..][..4].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes[12..].copy_from_slice(&self.identity);
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Header {
+        let number = |place: usize| u32::from_le_bytes([0, 1, 2, 3].map(|index| bytes[place * 4 + index]));
+        let mut identity = [0; Identity::BYTES];
+        identity.copy_from_slice(&bytes[12..]);
+        Header { umask: number(0), arguments: number(1), environment: number(2), identity }
+    }
+}
+
+/// Where a launcher stopped and why.
+type Failure = (Stage, io::Error);
+
+fn at<T>(stage: Stage, result: io::Result<T>) -> Result<T, Failure> {
+    result.map_err(|error| (stage, error))
+}
+
+/// The launcher's whole life. It comes back only if it could not become the program.
+pub fn run() -> u8 {
+    // Nobody else has use for this command: without the daemon's socket there is nothing to do.
+    let Ok(socket) = sys::duplicate_above(io::stdin(), SOCKET_FLOOR) else {
+        return 2;
+    };
+    let mut socket = UnixStream::from(socket);
+    let Err((stage, error)) = become_program(&mut socket);
+    let errno = error.raw_os_error().unwrap_or_default();
+    let _ = socket.write_all(&[stage as u8]).and_then(|()| socket.write_all(&errno.to_le_bytes()));
+    1
+}
+
+fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, Failure> {
+    at(Stage::Session, sys::lead_session().and_then(|()| socket.write_all(&[0])))?;
+    let (mut frame, descriptors) = at(Stage::Frame, receive(socket))?;
+    let received = at(Stage::Frame, Received::parse(&frame))?;
+    at(Stage::Descriptors, lay_out(descriptors, socket))?;
+    at(Stage::Directory, std::env::set_current_dir(OsStr::from_bytes(received.directory.to_bytes())))?;
+    sys::set_umask(received.header.umask);
+    sys::restore_signals();
+    at(Stage::Identity, compare(received.program, &received.header.identity))?;
+    let error = sys::exec(received.program, &received.arguments, &received.environment);
+    frame.zeroize();
+    Err((Stage::Exec, error))
+}
+
+fn receive(socket: &mut UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut prefix = [0; 4];
+    let (len, descriptors) = sys::receive_with_descriptors(&*socket, &mut prefix)?;
+    if len < prefix.len() {
+        socket.read_exact(&mut prefix[len..])?;
+    }
+    let len = u32::from_le_bytes(prefix) as usize;
+    if !(Header::BYTES..=FRAME_MAX).contains(&len) || descriptors.is_empty() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // Of its final size at once, so that no copy is left behind.
+    let mut frame = vec![0; len];
+    socket.read_exact(&mut frame)?;
+    Ok((frame, descriptors))
+}
+
+/// A frame as the launcher reads it: everything points into the bytes received.
+struct Received<'a> {
+    header: Header,
+    program: &'a CStr,
+    directory: &'a CStr,
+    arguments: Vec<&'a CStr>,
+    environment: Vec<&'a CStr>,
+}
+
+impl<'a> Received<'a> {
+    fn parse(frame: &'a [u8]) -> io::Result<Received<'a>> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+        let (header, strings) = frame.split_first_chunk().ok_or_else(invalid)?;
+        let header = Header::from_bytes(header);
+        let mut strings = strings.split_inclusive(|&byte| byte == 0).map_while(|s| CStr::from_bytes_with_nul(s).ok());
+        let program = strings.next().ok_or_else(invalid)?;
+        let directory = strings.next().ok_or_else(invalid)?;
+        let arguments: Vec<&CStr> = strings.by_ref().take(header.arguments as usize).collect();
+        let environment: Vec<&CStr> = strings.by_ref().take(header.environment as usize).collect();
+        let whole = arguments.len() == header.arguments as usize && environment.len() == header.environment as usize;
+        if !whole || strings.next().is_some() {
+            return Err(invalid());
+        }
+        Ok(Received { header, program, directory, arguments, environment })
+    }
+}
+
+/// Standard input and the `as: file` pipes get their numbers, everything else but the socket
+/// (closed on exec) is closed.
+fn lay_out(descriptors: Vec<OwnedFd>, socket: &UnixStream) -> io::Result<()> {
+    // First out of the way of the numbers to come.
+    let set_aside: Vec<OwnedFd> =
+        descriptors.iter().map(|fd| sys::duplicate_above(fd, SOCKET_FLOOR)).collect::<io::Result<_>>()?;
+    drop(descriptors);
+    let files = set_aside.len() as RawFd - 1;
+    for (index, fd) in set_aside.into_iter().enumerate() {
+        let number = if index == 0 { 0 } else { FIRST_FILE + index as RawFd - 1 };
+        sys::move_descriptor(fd, number)?;
+    }
+    let socket = socket.as_raw_fd();
+    sys::close_range(3, FIRST_FILE - 1)?;
+    sys::close_range(FIRST_FILE + files, socket - 1)?;
+    sys::close_range(socket + 1, RawFd::MAX)
+}
+
+fn compare(program: &CStr, identity: &[u8; Identity::BYTES]) -> io::Result<()> {
+    let path = Path::new(OsStr::from_bytes(program.to_bytes()));
+    let now = Identity::of(&fs::metadata(path)?);
+    if now.change(&Identity::from_bytes(identity)).is_some() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(())
+}
+
+/// Whether `text` can be an argument or a variable of a process: it has no zero byte.
+pub fn can_be_passed(text: &[u8]) -> bool {
+    CString::new(text).is_ok()
+}

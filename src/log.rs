@@ -1,0 +1,183 @@
+//! Lines on stderr: one event, one line, for people or for machines.
+//!
+//! A line that cannot be written is dropped: losing stderr must never stop a backup. Nothing
+//! secret comes here; values that came from outside are escaped.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use chrono::{Local, SecondsFormat, Utc};
+
+use crate::error::{Error, printable};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// The process's one log. Set once the configuration is known; until then it is text at `info`.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+static FORMAT: AtomicU8 = AtomicU8::new(Format::Text as u8);
+
+pub fn configure(level: Level, format: Format) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    FORMAT.store(format as u8, Ordering::Relaxed);
+}
+
+pub fn enabled(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// A value of a field: names and numbers, never a secret.
+pub type Field<'a> = (&'static str, &'a dyn fmt::Display);
+
+/// Writes one event with its fields (`task`, `run`, `step`, …) in the order given.
+pub fn event(level: Level, message: &str, fields: &[Field<'_>]) {
+    if !enabled(level) {
+        return;
+    }
+    let line = if FORMAT.load(Ordering::Relaxed) == Format::Json as u8 {
+        json_line(level, message, fields)
+    } else {
+        text_line(level, message, fields)
+    };
+    // One write for the whole line, so that lines of several threads never mix.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+pub fn error(message: &str, fields: &[Field<'_>]) {
+    event(Level::Error, message, fields);
+}
+
+pub fn warn(message: &str, fields: &[Field<'_>]) {
+    event(Level::Warn, message, fields);
+}
+
+pub fn info(message: &str, fields: &[Field<'_>]) {
+    event(Level::Info, message, fields);
+}
+
+pub fn debug(message: &str, fields: &[Field<'_>]) {
+    event(Level::Debug, message, fields);
+}
+
+/// The message of a command line's end: `backupnizza: error: OBJECT: what`, and its hint below.
+pub fn complain(error: &Error) {
+    say("error", error);
+}
+
+/// As `complain`, of what is legal but surely not meant.
+pub fn caution(warning: &Error) {
+    say("warning", warning);
+}
+
+fn say(kind: &str, error: &Error) {
+    let mut text = format!("backupnizza: {kind}: {error}\n");
+    if let Some(hint) = &error.hint {
+        let _ = writeln!(text, "backupnizza: hint: {}", printable(hint));
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes lines of a command's output, each ended by a line feed and fit to be shown, as events
+/// that share a time and their fields.
+pub fn output(lines: &str, fields: &[Field<'_>]) {
+    if !enabled(Level::Info) {
+        return;
+    }
+    let is_json = FORMAT.load(Ordering::Relaxed) == Format::Json as u8;
+    let (head, tail) =
+        if is_json { (json_head(Level::Info), json_tail(fields)) } else { (text_head(Level::Info), text_tail(fields)) };
+    let mut text = String::with_capacity(lines.len() + (head.len() + tail.len()) * 8);
+    for line in lines.lines() {
+        text.push_str(&head);
+        if is_json {
+            text.push_str(&escape_json(line))
+        } else {
+            text.push_str(line)
+        }
+        text.push_str(&tail);
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn text_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
+    text_head(level) + &printable(message) + &text_tail(fields)
+}
+
+fn text_head(level: Level) -> String {
+    let time = Local::now().to_rfc3339_opts(SecondsFormat::Millis, false);
+    format!("{time} {:<5} ", level.name())
+}
+
+fn text_tail(fields: &[Field<'_>]) -> String {
+    let mut line = String::new();
+    for (key, value) in fields {
+        let value = value.to_string();
+        let plain = !value.is_empty() && !value.contains([' ', '"', '=']) && !value.chars().any(char::is_control);
+        let _ = if plain { write!(line, " {key}={value}") } else { write!(line, " {key}=\"{}\"", escape_json(&value)) };
+    }
+    line.push('\n');
+    line
+}
+
+fn json_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
+    json_head(level) + &escape_json(message) + &json_tail(fields)
+}
+
+fn json_head(level: Level) -> String {
+    let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    format!("{{\"time\":\"{time}\",\"level\":\"{}\",\"message\":\"", level.name())
+}
+
+fn json_tail(fields: &[Field<'_>]) -> String {
+    let mut line = String::from("\"");
+    for (key, value) in fields {
+        let _ = write!(line, ",\"{key}\":\"{}\"", escape_json(&value.to_string()));
+    }
+    line.push_str("}\n");
+    line
+}
+
+/// `text` as the inside of a JSON string (RFC 8259, section 7).
+pub fn escape_json(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' => escaped.push_str("\\\""),
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(escaped, "\\u{:04x}", c as u32);
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

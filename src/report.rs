@@ -1,0 +1,176 @@
+//! What people are shown of the plan: the tables of `check` and `next`.
+//!
+//! On a terminal columns are aligned; into a pipe go tabs, one line a row, for other programs.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Utc};
+
+use crate::clock::{self, Zone};
+use crate::plan::{Plan, Programs, Step, Task, TaskId, Value};
+use crate::schedule::Schedule;
+
+/// Rows of cells; a cell may have several lines.
+pub struct Table {
+    head: Vec<&'static str>,
+    rows: Vec<Vec<Vec<String>>>,
+}
+
+impl Table {
+    fn new(head: &[&'static str]) -> Table {
+        Table { head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// As text, for a terminal or for a program.
+    pub fn render(&self, on_terminal: bool) -> String {
+        if on_terminal { self.aligned() } else { self.tabbed() }
+    }
+
+    fn aligned(&self) -> String {
+        let width = |column: usize| {
+            let cells = self.rows.iter().flat_map(|row| &row[column]);
+            cells.map(|line| line.chars().count()).chain([self.head[column].len()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        let mut text = String::new();
+        push_line(&mut text, &widths, self.head.iter().copied());
+        for row in &self.rows {
+            let height = row.iter().map(Vec::len).max().unwrap_or(0);
+            for line in 0..height {
+                push_line(&mut text, &widths, row.iter().map(|cell| cell.get(line).map_or("", String::as_str)));
+            }
+        }
+        text
+    }
+
+    fn tabbed(&self) -> String {
+        let rows =
+            self.rows.iter().map(|row| row.iter().map(|cell| cell.join(", ")).collect::<Vec<_>>().join("\t") + "\n");
+        rows.collect()
+    }
+}
+
+fn push_line<'a>(text: &mut String, widths: &[usize], cells: impl Iterator<Item = &'a str>) {
+    let mut line = String::new();
+    for (cell, width) in cells.zip(widths) {
+        let _ = write!(line, "{cell:width$}  ");
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+/// Each task with its schedule, next slot, programs and secrets. Without `programs` they are
+/// shown as they are named.
+pub fn check_table(plan: &Plan, programs: Option<&Programs>, now: DateTime<Utc>) -> Table {
+    let mut table = Table::new(&["TASK", "SCHEDULE", "NEXT SLOT", "PROGRAMS", "SECRETS"]);
+    for (_, task) in plan.tasks() {
+        table.rows.push(vec![
+            vec![task.name.clone()],
+            or_dash(task.schedules.iter().map(Schedule::to_string).collect()),
+            vec![next_slot(plan, task, now)],
+            program_names(plan, programs, task),
+            or_dash(deliveries(plan, task)),
+        ]);
+    }
+    table
+}
+
+fn or_dash(lines: Vec<String>) -> Vec<String> {
+    if lines.is_empty() { vec!["-".to_owned()] } else { lines }
+}
+
+fn next_slot(plan: &Plan, task: &Task, now: DateTime<Utc>) -> String {
+    if !task.enabled {
+        return "disabled".to_owned();
+    }
+    match slots(task, plan.zone, now).next() {
+        Some(slot) => clock::format_time(slot, plan.zone),
+        None => "-".to_owned(),
+    }
+}
+
+fn all_steps(task: &Task) -> impl Iterator<Item = &Step> {
+    task.steps.iter().chain(&task.finally)
+}
+
+fn program_names(plan: &Plan, programs: Option<&Programs>, task: &Task) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for step in all_steps(task) {
+        let found = programs.and_then(|programs| programs.get(step.program).ok());
+        let name = match found {
+            Some(program) => program.path().display().to_string(),
+            None => plan.program(step.program).name.clone(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// `vault: RESTIC_PASSWORD_COMMAND (command)`, `disk: stdin`.
+fn deliveries(plan: &Plan, task: &Task) -> Vec<String> {
+    let mut lines = BTreeSet::new();
+    for step in all_steps(task) {
+        for (variable, value) in &step.environment {
+            let (secret, way) = match value {
+                Value::Text(_) => continue,
+                Value::Token { secret, .. } => (secret, "command"),
+                Value::File { secret, .. } => (secret, "file"),
+                Value::Plain { secret, .. } => (secret, "value"),
+            };
+            lines.insert(format!("{}: {variable} ({way})", plan.secret(*secret).name));
+        }
+        if let Some(secret) = step.stdin {
+            lines.insert(format!("{}: stdin", plan.secret(secret).name));
+        }
+    }
+    lines.into_iter().collect()
+}
+
+/// The coming slots of the tasks (of one, if given), `count` of each, in order of time.
+pub fn next_table(plan: &Plan, task: Option<TaskId>, count: usize, from: DateTime<Utc>) -> Table {
+    let shown = plan.tasks().filter(|(id, wanted)| wanted.enabled && task.is_none_or(|task| task == *id));
+    let mut all: Vec<(DateTime<Utc>, &str)> = shown
+        .flat_map(|(_, task)| slots(task, plan.zone, from).take(count).map(|slot| (slot, task.name.as_str())))
+        .collect();
+    all.sort();
+    let mut table = Table::new(&["SLOT", "TASK"]);
+    for (slot, name) in all {
+        table.rows.push(vec![vec![clock::format_time(slot, plan.zone)], vec![name.to_owned()]]);
+    }
+    table
+}
+
+/// The slots of one schedule after `from`. `@every` is counted from there, as a daemon that first
+/// starts at that moment would; `@start` and `@reboot` have no time.
+pub fn schedule_slots(
+    schedule: &Schedule,
+    zone: Zone,
+    from: DateTime<Utc>,
+) -> Box<dyn Iterator<Item = DateTime<Utc>> + '_> {
+    match schedule {
+        Schedule::Crontab(crontab) => {
+            Box::new(std::iter::successors(crontab.next_after(from, zone), move |slot| crontab.next_after(*slot, zone)))
+        }
+        Schedule::Every(time) => {
+            let next = move |slot: &DateTime<Utc>| slot.checked_add_signed(chrono::Duration::from_std(*time).ok()?);
+            Box::new(std::iter::successors(next(&from), next))
+        }
+        Schedule::Start | Schedule::Reboot => Box::new(std::iter::empty()),
+    }
+}
+
+/// The slots of all of a task's schedules in order, each once.
+fn slots(task: &Task, zone: Zone, from: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+    let mut upcoming: Vec<_> =
+        task.schedules.iter().map(|schedule| schedule_slots(schedule, zone, from).peekable()).collect();
+    std::iter::from_fn(move || {
+        let next = upcoming.iter_mut().filter_map(|slots| slots.peek().copied()).min()?;
+        for slots in &mut upcoming {
+            slots.next_if_eq(&next);
+        }
+        Some(next)
+    })
+}

@@ -1,0 +1,320 @@
+//! One command from its start to its end: what it is given, how it is watched, how it is stopped.
+//!
+//! A waiter blocks until the process has ended, without reaping it, and reports; this thread
+//! alone signals, then revokes the tokens, and only then reaps. So a token never outlives the
+//! number of its session, and no signal ever reaches a process that was not meant.
+
+use std::fs::File;
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use super::given::{self, Channels, Variable};
+use super::pump::{self, Outgoing};
+use super::stop::{self, Event, KILL_TIME, Order, STOP_PAUSE, StopSwitch};
+use super::{Setting, Spawned};
+use crate::error::Error;
+use crate::launch::{Frame, Launcher};
+use crate::log::{self, Field};
+use crate::outcome::RunId;
+use crate::output::{Record, Redactor};
+use crate::plan::{Step, StopPolicy};
+use crate::sys::{self, ExitKind, Process};
+
+/// Whose command it is, for the log and for the command itself.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub task: Arc<str>,
+    pub step: Arc<str>,
+    pub run: RunId,
+    /// RFC 3339.
+    pub slot: String,
+    /// Further variables, of a hook for instance.
+    pub variables: Vec<(String, String)>,
+}
+
+/// Where a command's standard streams lead.
+pub enum Streams<'a> {
+    /// Output to the record, standard input from `/dev/null` or a secret.
+    Recorded(&'a Mutex<Record>),
+    /// The caller's own; `once CONFIG TASK -- COMMAND`.
+    Inherited,
+}
+
+/// How a command came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    pub exit: ExitKind,
+    /// Why it did not end by itself, if so.
+    pub cut: Option<Cut>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    Timeout,
+    Ordered,
+}
+
+/// Runs the command of `step` to its end. An error means that it never started.
+pub fn run(
+    setting: &Setting,
+    step: &Step,
+    context: &Context,
+    streams: Streams<'_>,
+    stop_policy: StopPolicy,
+    deadline: Option<Instant>,
+    switches: &[&StopSwitch],
+) -> Result<End, Error> {
+    let (sender, events) = mpsc::channel();
+    for switch in switches {
+        switch.listen(sender.clone());
+    }
+    let (ended_reader, ended_writer) = io::pipe().map_err(|error| Error::new("pipe", error))?;
+    let started = start(setting, step, context, &streams)?;
+    let session = started.spawned.pid;
+    let end = thread::scope(|scope| {
+        if let Streams::Recorded(record) = streams {
+            let redactor = Redactor::new(setting.secretbox.arena(), setting.patterns());
+            let sink = |lines: &str| record_lines(record, lines, context);
+            let (output, outgoing, ended) = (started.output, started.outgoing, &ended_reader);
+            scope.spawn(move || pump::run(output, outgoing, ended, redactor, sink));
+        }
+        scope.spawn(move || sender.send(Event::Exited(await_exit(session))));
+        let end = Watch { session, events: &events, stop_policy, context }.until_end(deadline);
+        setting.secretbox.revoke(session);
+        reap(started.child);
+        drop(ended_writer);
+        end
+    });
+    (setting.record_ended)(&started.spawned);
+    Ok(end)
+}
+
+fn record_lines(record: &Mutex<Record>, lines: &str, context: &Context) {
+    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+    record.lines(lines, &mut |lines| log_output(lines, context));
+}
+
+/// Lines of a command's output in the log.
+pub fn log_output(lines: &str, context: &Context) {
+    log::output(lines, &[("task", &context.task), ("step", &context.step), ("run", &context.run)]);
+}
+
+/// The child is there until this program reaps it, so waiting for it cannot fail; if it ever does,
+/// there is nothing more to wait for.
+fn await_exit(pid: i32) -> ExitKind {
+    sys::wait_without_reaping(pid).unwrap_or_else(|error| {
+        log::error("cannot wait for a command", &[("pid", &pid), ("error", &error)]);
+        ExitKind::Code(u8::MAX)
+    })
+}
+
+fn reap(mut child: Child) {
+    if let Err(error) = child.wait() {
+        log::error("cannot reap a command", &[("pid", &child.id()), ("error", &error)]);
+    }
+}
+
+/// A command that has been started, and the daemon's ends of what it was given.
+struct Started {
+    spawned: Spawned,
+    child: Child,
+    output: Option<PipeReader>,
+    outgoing: Vec<Outgoing>,
+}
+
+fn start(setting: &Setting, step: &Step, context: &Context, streams: &Streams<'_>) -> Result<Started, Error> {
+    let (program, notices) = setting.programs.check(step.program)?;
+    for notice in notices {
+        log::warn(&notice.what, &[("program", &notice.object), ("task", &context.task)]);
+    }
+    let mut given = Channels::open(setting, step)?;
+    let stdin = match given.stdin.take() {
+        Some(stdin) => stdin,
+        None => default_stdin(streams)?,
+    };
+    let (output, launcher) = begin(setting, streams)?;
+    let spawned = spawned(context, launcher.session());
+    let recorded = (setting.record_started)(&spawned);
+    let environment = recorded.and_then(|()| given::environment(setting, step, context, spawned.pid));
+    let launched = match environment {
+        Err(error) => {
+            launcher.end();
+            Err(error)
+        }
+        Ok(environment) => {
+            let name = setting.plan.program(step.program).name.as_bytes();
+            let frame = Frame {
+                program: program.path(),
+                identity: program.identity(),
+                directory: &step.working_directory,
+                umask: setting.umask,
+                arguments: std::iter::once(name).chain(step.arguments.iter().map(String::as_bytes)).collect(),
+                environment: environment.iter().map(Variable::parts).collect(),
+                stdin: stdin.as_fd(),
+                files: given.files.iter().map(AsFd::as_fd).collect(),
+            };
+            launcher.launch(&frame).map_err(|error| about(program.path(), error))
+        }
+    };
+    match launched {
+        Ok(child) => Ok(Started { spawned, child, output, outgoing: given.outgoing }),
+        Err(error) => {
+            setting.secretbox.revoke(spawned.pid);
+            (setting.record_ended)(&spawned);
+            Err(error)
+        }
+    }
+}
+
+fn spawned(context: &Context, pid: i32) -> Spawned {
+    let started = sys::process(pid).map_or(0, |process| process.started);
+    Spawned { run: context.run, task: context.task.clone(), pid, started }
+}
+
+fn about(program: &Path, error: Error) -> Error {
+    let about = Error::new(program.display(), error.what);
+    error.hint.into_iter().fold(about, Error::hint)
+}
+
+fn begin(setting: &Setting, streams: &Streams<'_>) -> Result<(Option<PipeReader>, Launcher), Error> {
+    match streams {
+        Streams::Inherited => Ok((None, Launcher::start(&setting.image, Stdio::inherit(), Stdio::inherit())?)),
+        Streams::Recorded(_) => {
+            let failed = |error: io::Error| Error::new("pipe", error);
+            let (output, stdout) = io::pipe().map_err(failed)?;
+            let stderr = stdout.try_clone().map_err(failed)?;
+            Ok((Some(output), Launcher::start(&setting.image, stdout.into(), stderr.into())?))
+        }
+    }
+}
+
+fn default_stdin(streams: &Streams<'_>) -> Result<OwnedFd, Error> {
+    match streams {
+        Streams::Inherited => io::stdin().as_fd().try_clone_to_owned(),
+        Streams::Recorded(_) => File::open("/dev/null").map(OwnedFd::from),
+    }
+    .map_err(|error| Error::new("standard input", error))
+}
+
+/// A command that runs.
+struct Watch<'a> {
+    session: i32,
+    events: &'a Receiver<Event>,
+    stop_policy: StopPolicy,
+    context: &'a Context,
+}
+
+/// Why waiting for a command came to an end.
+enum Awaited {
+    Exit(ExitKind),
+    Cut(Cut),
+    Kill,
+}
+
+impl Watch<'_> {
+    /// Waits until the command has ended, by itself or because it was made to.
+    fn until_end(&self, deadline: Option<Instant>) -> End {
+        match self.wait(deadline) {
+            Awaited::Exit(exit) => {
+                self.tell_of_survivors();
+                End { exit, cut: None }
+            }
+            Awaited::Cut(cut) => {
+                self.tell_of_stop(cut);
+                End { exit: self.stop(Instant::now() + self.stop_policy.grace), cut: Some(cut) }
+            }
+            Awaited::Kill => End { exit: self.stop(Instant::now()), cut: Some(Cut::Ordered) },
+        }
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Awaited {
+        loop {
+            match receive(self.events, deadline) {
+                Some(Event::Exited(exit)) => return Awaited::Exit(exit),
+                Some(Event::Told(Order::Stop)) => return Awaited::Cut(Cut::Ordered),
+                Some(Event::Told(Order::Kill)) => return Awaited::Kill,
+                Some(Event::Told(Order::Forward(signal))) => self.log_failure(stop::forward(self.session, signal)),
+                None => return Awaited::Cut(Cut::Timeout),
+            }
+        }
+    }
+
+    /// Ends the whole session: every process is asked once, and made to from `kill_from` on.
+    fn stop(&self, mut kill_from: Instant) -> ExitKind {
+        let mut asked = Vec::new();
+        let mut exit = None;
+        loop {
+            let now = Instant::now();
+            if now >= kill_from {
+                self.log_failure(stop::kill(self.session));
+            } else {
+                self.log_failure(stop::ask_to_end(self.session, self.stop_policy.signal, &mut asked));
+            }
+            match receive(self.events, Some(now + STOP_PAUSE)) {
+                Some(Event::Exited(kind)) => exit = Some(kind),
+                Some(Event::Told(Order::Kill)) => kill_from = kill_from.min(now),
+                Some(Event::Told(_)) | None => {}
+            }
+            if let Some(exit) = exit
+                && self.is_over(now, kill_from + KILL_TIME)
+            {
+                return exit;
+            }
+        }
+    }
+
+    fn is_over(&self, now: Instant, patience_ends: Instant) -> bool {
+        let left = stop::members(self.session).unwrap_or_default();
+        if !left.is_empty() && now >= patience_ends {
+            log::error("processes do not end even when killed", &self.fields(&[("pids", &pids(&left))]));
+            return true;
+        }
+        left.is_empty()
+    }
+
+    fn tell_of_survivors(&self) {
+        let left = stop::members(self.session).unwrap_or_default();
+        if !left.is_empty() {
+            log::info("processes of the command go on after its end", &self.fields(&[("pids", &pids(&left))]));
+        }
+    }
+
+    fn tell_of_stop(&self, cut: Cut) {
+        let message = match cut {
+            Cut::Timeout => "timeout, stopping",
+            Cut::Ordered => "stopping",
+        };
+        log::info(message, &self.fields(&[]));
+    }
+
+    fn log_failure(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            log::warn("cannot signal the command's processes", &self.fields(&[("error", &error)]));
+        }
+    }
+
+    fn fields<'f>(&'f self, further: &[Field<'f>]) -> Vec<Field<'f>> {
+        let mut fields: Vec<Field<'f>> =
+            vec![("task", &self.context.task), ("step", &self.context.step), ("run", &self.context.run)];
+        fields.extend(further);
+        fields
+    }
+}
+
+/// The next event, `None` once `until` has passed.
+fn receive(events: &Receiver<Event>, until: Option<Instant>) -> Option<Event> {
+    match until {
+        None => events.recv().ok(),
+        Some(until) => events.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+    }
+}
+
+fn pids(processes: &[Process]) -> String {
+    processes.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" ")
+}

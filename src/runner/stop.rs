@@ -1,0 +1,246 @@
+//! Stopping: the switch by which a run is told to, and the signals by which a session is.
+
+use std::io;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::signal::{self, SIGCONT, SIGKILL};
+
+use crate::plan::{Signal, StopPolicy};
+use crate::sys::{self, ExitKind, Process};
+
+/// How often a session that was told to end is looked at again.
+pub const STOP_PAUSE: Duration = Duration::from_millis(50);
+
+/// A process that does not die of KILL within this hangs in the kernel; it is left alone then,
+/// unless it is the command itself.
+pub const KILL_TIME: Duration = Duration::from_secs(10);
+
+/// What a run is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// End by `stop_signal` and grace.
+    Stop,
+    /// End now.
+    Kill,
+    /// Pass a signal on and leave the rest to the command: a person's Ctrl-C.
+    Forward(i32),
+}
+
+/// What the one who watches a command hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Told(Order),
+    Exited(ExitKind),
+}
+
+/// Told once, heard by whatever the run is doing then and later.
+#[derive(Debug, Default)]
+pub struct StopSwitch(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: bool,
+    killed: bool,
+    listeners: Vec<Sender<Event>>,
+}
+
+impl StopSwitch {
+    pub fn tell(&self, order: Order) {
+        let mut state = self.state();
+        match order {
+            Order::Stop => state.stopped = true,
+            Order::Kill => (state.stopped, state.killed) = (true, true),
+            Order::Forward(_) => {}
+        }
+        state.listeners.retain(|listener| listener.send(Event::Told(order)).is_ok());
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.state().stopped
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.state().killed
+    }
+
+    /// Sends `listener` all orders to come, and the last one that still holds.
+    pub fn listen(&self, listener: Sender<Event>) {
+        let mut state = self.state();
+        let standing = if state.killed { Some(Order::Kill) } else { state.stopped.then_some(Order::Stop) };
+        if let Some(order) = standing {
+            let _ = listener.send(Event::Told(order));
+        }
+        state.listeners.push(listener);
+    }
+
+    /// Waits for `time`; false if a stop cut the wait short.
+    pub fn pause(&self, time: Duration) -> bool {
+        let (sender, orders) = mpsc::channel();
+        self.listen(sender);
+        let until = Instant::now() + time;
+        loop {
+            match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Told(Order::Stop | Order::Kill)) => return false,
+                Ok(_) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The switches of one run: `finally` steps hear only that they are to end now.
+#[derive(Debug, Default)]
+pub struct RunSwitch {
+    pub steps: StopSwitch,
+    pub finally: StopSwitch,
+}
+
+impl RunSwitch {
+    pub fn tell(&self, order: Order) {
+        self.steps.tell(order);
+        if order == Order::Kill {
+            self.finally.tell(order);
+        }
+    }
+}
+
+/// Programs that end their helpers (ssh, rclone) themselves, in order; a helper that goes first
+/// leaves them without their repository, and so with a stale lock.
+const MANAGES_ITS_HELPERS: &[&str] = &["restic", "borg"];
+
+/// The living processes of `session`.
+pub fn members(session: i32) -> io::Result<Vec<Process>> {
+    let mut processes = sys::processes()?;
+    processes.retain(|process| process.session == session && !process.zombie);
+    Ok(processes)
+}
+
+/// Asks the processes of `session` that are not among those `asked` already to end, except those
+/// whose ancestor in it ends them itself; they are asked once that one is gone.
+pub fn ask_to_end(session: i32, signal: Signal, asked: &mut Vec<Process>) -> io::Result<()> {
+    let members = members(session)?;
+    let mut to_ask = without_helpers(&members);
+    to_ask.retain(|process| !asked.iter().any(|before| is_same(before, process)));
+    asked.extend(to_ask.iter().map(|&process| process.clone()));
+    signal_each(session, &to_ask, &[number(signal), SIGCONT])
+}
+
+fn is_same(one: &Process, other: &Process) -> bool {
+    (one.pid, one.started) == (other.pid, other.started)
+}
+
+/// As `ask_to_end`, with a signal as it came from a person's terminal.
+pub fn forward(session: i32, signal: i32) -> io::Result<()> {
+    signal_each(session, &without_helpers(&members(session)?), &[signal])
+}
+
+/// Ends every process of `session`.
+pub fn kill(session: i32) -> io::Result<()> {
+    let members = members(session)?;
+    signal_each(session, &members.iter().collect::<Vec<_>>(), &[SIGKILL])
+}
+
+/// Ends a session that a dead daemon left behind, by the same rules; returns when it is empty or
+/// when even KILL did not help within `KILL_TIME`.
+pub fn end_session(session: i32, policy: StopPolicy) -> io::Result<()> {
+    let kill_from = Instant::now() + policy.grace;
+    let mut asked = Vec::new();
+    while !members(session)?.is_empty() && Instant::now() < kill_from + KILL_TIME {
+        if Instant::now() < kill_from {
+            ask_to_end(session, policy.signal, &mut asked)?;
+        } else {
+            kill(session)?;
+        }
+        thread::sleep(STOP_PAUSE);
+    }
+    Ok(())
+}
+
+fn signal_each(session: i32, processes: &[&Process], signals: &[i32]) -> io::Result<()> {
+    let mut first_error = None;
+    for process in processes {
+        for &signal in signals {
+            if let Err(error) = sys::send_signal_in_session(process, session, signal) {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+fn without_helpers(members: &[Process]) -> Vec<&Process> {
+    members.iter().filter(|process| !is_helper(process, members)).collect()
+}
+
+/// Whether an ancestor within the session manages its helpers. The walk is bounded, as the
+/// listing is no snapshot and pids may be used again while it is made.
+fn is_helper(process: &Process, members: &[Process]) -> bool {
+    let mut parent = process.parent;
+    for _ in 0..members.len() {
+        let Some(ancestor) = members.iter().find(|member| member.pid == parent) else {
+            return false;
+        };
+        if MANAGES_ITS_HELPERS.contains(&ancestor.name.as_str()) {
+            return true;
+        }
+        parent = ancestor.parent;
+    }
+    false
+}
+
+fn number(signal: Signal) -> i32 {
+    match signal {
+        Signal::Hup => signal::SIGHUP,
+        Signal::Int => signal::SIGINT,
+        Signal::Quit => signal::SIGQUIT,
+        Signal::Term => signal::SIGTERM,
+        Signal::Usr1 => signal::SIGUSR1,
+        Signal::Usr2 => signal::SIGUSR2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32, name: &str) -> Process {
+        Process { pid, parent, session: 10, started: 0, name: name.to_owned(), zombie: false }
+    }
+
+    #[test]
+    fn the_helpers_of_restic_are_left_to_restic() {
+        let members = [
+            process(10, 1, "sh"),
+            process(11, 10, "restic"),
+            process(12, 11, "rclone"),
+            process(13, 12, "ssh"),
+            process(14, 10, "sleep"),
+        ];
+        let asked: Vec<i32> = without_helpers(&members).iter().map(|process| process.pid).collect();
+        assert_eq!(asked, [10, 11, 14]);
+    }
+
+    #[test]
+    fn a_circle_of_parents_ends() {
+        let members = [process(10, 11, "a"), process(11, 10, "b")];
+        assert_eq!(without_helpers(&members).len(), 2);
+    }
+
+    #[test]
+    fn an_order_given_early_is_heard_by_those_who_come_late() {
+        let switch = StopSwitch::default();
+        switch.tell(Order::Stop);
+        let (sender, orders) = std::sync::mpsc::channel();
+        switch.listen(sender);
+        assert_eq!(orders.try_recv(), Ok(Event::Told(Order::Stop)));
+        switch.tell(Order::Kill);
+        assert_eq!(orders.try_recv(), Ok(Event::Told(Order::Kill)));
+    }
+}

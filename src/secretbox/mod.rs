@@ -1,0 +1,276 @@
+//! The secrets that are loaded, and the tokens by which steps may ask for them.
+//!
+//! A token stands for one secret and for one session: the one that its step leads. Whoever
+//! knows a token but lives elsewhere gets nothing.
+
+pub mod client;
+pub mod listener;
+mod token;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::plan::SecretId;
+use crate::secret::Secret;
+use crate::sys::Arena;
+
+use token::Mark;
+pub use token::{Token, TokenError};
+
+/// One daemon's secrets and live tokens.
+pub struct Secretbox {
+    arena: &'static Arena,
+    secrets: RwLock<Vec<Loaded>>,
+    tokens: Mutex<Tokens>,
+}
+
+/// A secret's name and, once its source has given it, its value.
+struct Loaded {
+    name: Arc<str>,
+    value: Option<Arc<Secret>>,
+}
+
+#[derive(Default)]
+struct Tokens {
+    grants: HashMap<Mark, Grant>,
+    /// The tokens of each live session, so that a stranger is known before it has said a word
+    /// and a step's tokens die together.
+    sessions: HashMap<i32, Session>,
+}
+
+struct Session {
+    uid: u32,
+    marks: Vec<Mark>,
+}
+
+/// Which step a token was made for; what the log says of it.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    pub task: Arc<str>,
+    pub run: u64,
+    pub step: Arc<str>,
+}
+
+/// What a token permits.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub secret: SecretId,
+    /// The session that the step leads, and its user.
+    pub session: i32,
+    pub uid: u32,
+    pub uses: u32,
+    /// On the boot clock, which counts a suspend.
+    pub expires: Duration,
+    pub holder: Holder,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    pub session: i32,
+    pub uid: u32,
+}
+
+/// A secret handed out, and to which step.
+pub struct Redeemed {
+    pub secret: Arc<Secret>,
+    pub name: Arc<str>,
+    pub holder: Holder,
+}
+
+/// Why a token was not redeemed: for the log and the metrics, never for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No step of this session or user has a token.
+    Outsider,
+    /// Not a request.
+    Malformed,
+    OtherVersion,
+    /// No live token reads like this.
+    Unknown,
+    /// It belongs to another session or user.
+    OtherSession,
+    Spent,
+    Expired,
+    /// The secret is not loaded (any more).
+    NotLoaded,
+    /// The peer was gone by the time that it had asked.
+    Gone,
+    TooSlow,
+}
+
+impl Refusal {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refusal::Outsider => "the peer is outside of every step's session; `stdin` gives a secret there",
+            Refusal::Malformed => "not a request",
+            Refusal::OtherVersion => "the client speaks another version; restart the daemon after an upgrade",
+            Refusal::Unknown => "no such token",
+            Refusal::OtherSession => "the token belongs to another session",
+            Refusal::Spent => "the token is spent",
+            Refusal::Expired => "the token has expired",
+            Refusal::NotLoaded => "the secret is not loaded",
+            Refusal::Gone => "the peer is gone",
+            Refusal::TooSlow => "the request took too long",
+        }
+    }
+}
+
+impl Secretbox {
+    /// An empty box for secrets of these names, in the order of the plan's ids.
+    pub fn new<'a>(arena: &'static Arena, names: impl Iterator<Item = &'a str>) -> Secretbox {
+        let secrets = names.map(|name| Loaded { name: name.into(), value: None }).collect();
+        Secretbox { arena, secrets: RwLock::new(secrets), tokens: Mutex::default() }
+    }
+
+    pub fn arena(&self) -> &'static Arena {
+        self.arena
+    }
+
+    pub fn load(&self, id: SecretId, secret: Secret) {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        secrets[id.index()].value = Some(Arc::new(secret));
+    }
+
+    /// A secret's value, `None` while it is not loaded.
+    pub fn secret(&self, id: SecretId) -> Option<Arc<Secret>> {
+        self.named_secret(id).map(|(_, secret)| secret)
+    }
+
+    /// A secret's name and value, `None` while it is not loaded.
+    pub fn named_secret(&self, id: SecretId) -> Option<(Arc<str>, Arc<Secret>)> {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        let loaded = &secrets[id.index()];
+        Some((loaded.name.clone(), loaded.value.clone()?))
+    }
+
+    /// Makes a token for `grant`; it lives until it is spent, expires, or its session is revoked.
+    pub fn issue(&self, grant: Grant) -> Result<Token, TokenError> {
+        let token = Token::draw(self.arena)?;
+        let mut tokens = self.tokens();
+        let session = tokens.sessions.entry(grant.session);
+        session.or_insert_with(|| Session { uid: grant.uid, marks: Vec::new() }).marks.push(token.mark());
+        tokens.grants.insert(token.mark(), grant);
+        Ok(token)
+    }
+
+    /// Ends all tokens of the step that leads `session`. To be called before its process is
+    /// reaped, so that no token outlives the session's number.
+    pub fn revoke(&self, session: i32) {
+        let mut tokens = self.tokens();
+        let marks = tokens.sessions.remove(&session).map_or(Vec::new(), |session| session.marks);
+        for mark in marks {
+            tokens.grants.remove(&mark);
+        }
+    }
+
+    /// Whether `caller` may speak at all: some live token was made for its session and user.
+    pub fn admits(&self, caller: Caller) -> bool {
+        self.tokens().sessions.get(&caller.session).is_some_and(|session| session.uid == caller.uid)
+    }
+
+    /// Redeems the token that reads `text`, at `now` on the boot clock.
+    pub fn redeem(&self, text: &[u8], caller: Caller, now: Duration) -> Result<Redeemed, Refusal> {
+        let mark = Mark::of(text);
+        let mut tokens = self.tokens();
+        let grant = tokens.grants.get_mut(&mark).ok_or(Refusal::Unknown)?;
+        if grant.session != caller.session || grant.uid != caller.uid {
+            return Err(Refusal::OtherSession);
+        }
+        if grant.uses == 0 {
+            return Err(Refusal::Spent);
+        }
+        if now >= grant.expires {
+            return Err(Refusal::Expired);
+        }
+        let (name, secret) = self.named_secret(grant.secret).ok_or(Refusal::NotLoaded)?;
+        grant.uses -= 1;
+        Ok(Redeemed { secret, name, holder: grant.holder.clone() })
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        // Each change is made in one piece, so a panic elsewhere leaves nothing half done.
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::{Protection, protect, read_value};
+
+    const CALLER: Caller = Caller { session: 7, uid: 1000 };
+    const START: Duration = Duration::from_secs(100);
+
+    fn secretbox() -> Secretbox {
+        let arena = protect(Protection::Locked).expect("locked memory").arena;
+        let secretbox = Secretbox::new(arena, ["vault"].into_iter());
+        secretbox.load(SecretId::first(), read_value(arena, &mut &b"correct horse"[..]).expect("a value"));
+        secretbox
+    }
+
+    fn grant(uses: u32) -> Grant {
+        Grant {
+            secret: SecretId::first(),
+            session: CALLER.session,
+            uid: CALLER.uid,
+            uses,
+            expires: START + Duration::from_secs(10),
+            holder: Holder { task: "documents".into(), run: 1, step: "restic".into() },
+        }
+    }
+
+    fn outcome(secretbox: &Secretbox, token: &Token, caller: Caller, now: Duration) -> Result<Vec<u8>, Refusal> {
+        secretbox.redeem(token.text(), caller, now).map(|redeemed| redeemed.secret.expose().to_vec())
+    }
+
+    #[test]
+    fn a_token_gives_its_secret_as_often_as_it_may_be_used() {
+        let secretbox = secretbox();
+        let token = secretbox.issue(grant(2)).expect("a token");
+        for _ in 0..2 {
+            assert_eq!(outcome(&secretbox, &token, CALLER, START), Ok(b"correct horse".to_vec()));
+        }
+        assert_eq!(outcome(&secretbox, &token, CALLER, START), Err(Refusal::Spent));
+    }
+
+    #[test]
+    fn a_token_is_dead_at_its_time() {
+        let secretbox = secretbox();
+        let token = secretbox.issue(grant(1)).expect("a token");
+        assert_eq!(outcome(&secretbox, &token, CALLER, START + Duration::from_secs(10)), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn another_session_or_user_gets_nothing_and_spends_nothing() {
+        let secretbox = secretbox();
+        let token = secretbox.issue(grant(1)).expect("a token");
+        for caller in [Caller { session: 8, ..CALLER }, Caller { uid: 0, ..CALLER }] {
+            assert!(!secretbox.admits(caller));
+            assert_eq!(outcome(&secretbox, &token, caller, START), Err(Refusal::OtherSession));
+        }
+        assert!(outcome(&secretbox, &token, CALLER, START).is_ok());
+    }
+
+    #[test]
+    fn the_tokens_of_a_step_die_with_it() {
+        let secretbox = secretbox();
+        let token = secretbox.issue(grant(1)).expect("a token");
+        assert!(secretbox.admits(CALLER));
+        secretbox.revoke(CALLER.session);
+        assert!(!secretbox.admits(CALLER));
+        assert_eq!(outcome(&secretbox, &token, CALLER, START), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn tokens_are_64_hexadecimal_digits_and_never_alike() {
+        let secretbox = secretbox();
+        let token = secretbox.issue(grant(1)).expect("a token");
+        let other = secretbox.issue(grant(1)).expect("a token");
+        assert_eq!(token.text().len(), 64);
+        assert!(token.text().iter().all(u8::is_ascii_hexdigit));
+        assert_ne!(token.text(), other.text());
+    }
+}

@@ -1,0 +1,226 @@
+//! From a configuration file to a process that can run its commands, one thing after the other.
+//!
+//! The daemon, `once` and `check` share these steps; each goes as far as it needs.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
+
+use crate::config::{self, Config};
+use crate::error::Error;
+use crate::log;
+use crate::output::Patterns;
+use crate::plan::{self, Host, Plan, Programs, SecretId, Source, System};
+use crate::program;
+use crate::runner::{Inherited, SessionRecorder, Setting};
+use crate::secret;
+use crate::secretbox::Secretbox;
+use crate::source::{self, FailureKind, Surroundings, Variables};
+use crate::sys::{self, LauncherImage};
+
+/// A validated configuration and what is legal in it but surely not meant.
+pub struct Loaded {
+    pub plan: Plan,
+    pub host: Host,
+    pub warnings: Vec<Error>,
+}
+
+/// Reads and validates `file` for this machine.
+pub fn load(file: &Path) -> Result<Loaded, Vec<Error>> {
+    let absolute = std::path::absolute(file).map_err(|error| vec![Error::new(file.display(), error)])?;
+    let host = host(absolute.clone()).map_err(|error| vec![error])?;
+    let trusted = program::trust_walk(&absolute).map_err(|error| vec![error])?;
+    let mut loaded = load_for(file, host)?;
+    loaded.warnings.splice(0..0, trusted.into_iter().map(warning_text));
+    Ok(loaded)
+}
+
+/// Reads and validates `file` without looking at this machine.
+pub fn load_offline(file: &Path) -> Result<Loaded, Vec<Error>> {
+    load_for(file, Host::elsewhere(file.to_owned()))
+}
+
+fn load_for(file: &Path, host: Host) -> Result<Loaded, Vec<Error>> {
+    let in_file = |problem: config::Problem| problem.in_file(file);
+    let text = config::read(file).map_err(|problem| vec![in_file(problem)])?;
+    let config = Config::parse(&text).map_err(|problem| vec![in_file(problem)])?;
+    match Plan::from_config(&config, &host) {
+        Ok((plan, warnings)) => Ok(Loaded { plan, host, warnings: warnings.into_iter().map(in_file).collect() }),
+        Err(problems) => Err(problems.into_iter().map(in_file).collect()),
+    }
+}
+
+fn warning_text(warning: program::Warning) -> Error {
+    let text = Error::new(warning.object, warning.what);
+    warning.hint.into_iter().fold(text, Error::hint)
+}
+
+/// What this process's surroundings say.
+pub fn host(file: PathBuf) -> Result<Host, Error> {
+    let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = folder("HOME").or_else(|| sys::user_by_id(sys::effective_uid()).map(|user| user.home));
+    let home = home.ok_or_else(|| Error::new("HOME", "not set, and the user database has no home directory"))?;
+    Ok(Host {
+        system: if cfg!(target_os = "macos") { System::MacOs } else { System::Linux },
+        root: sys::effective_uid() == 0,
+        home,
+        current_dir: env::current_dir().unwrap_or_else(|_| "/".into()),
+        file,
+        xdg_runtime_dir: folder("XDG_RUNTIME_DIR"),
+        xdg_state_home: folder("XDG_STATE_HOME"),
+        runtime_directory: folder("RUNTIME_DIRECTORY"),
+        state_directory: folder("STATE_DIRECTORY"),
+        user_temp_dir: sys::default_runtime_directory(),
+    })
+}
+
+/// A process that can run the plan's commands once it has been given their secrets.
+pub struct Prepared {
+    pub setting: Setting,
+    pub sources: Sources,
+    pub warnings: Vec<Error>,
+}
+
+/// Sets up protected memory, takes the `env:` secrets out of the environment, and looks at all
+/// programs. To be called before the process has a second thread.
+pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<Prepared, Vec<Error>> {
+    let one = |error: Error| vec![error];
+    let memory = secret::protect(plan.secretbox.memory).map_err(one)?;
+    if let Some(reason) = &memory.fallback {
+        log::warn("secrets are in locked memory, not in secret memory", &[("reason", reason)]);
+    }
+    let names: Vec<&str> = plan.secrets().filter_map(|(_, secret)| env_name(&secret.source)).collect();
+    let variables = Variables::take(names.iter().copied(), memory.arena).map_err(one)?;
+    let inherited = Inherited::new(sys::variables(), &names, host.home.as_os_str());
+    let path_variable = inherited.get("PATH").unwrap_or(OsStr::new("/usr/bin:/bin")).to_owned();
+    let (programs, warnings) = Programs::look_at(&plan, &path_variable);
+    let image = LauncherImage::new();
+    if let Some(reason) = &image.fallback {
+        log::warn("launchers start from a file that others can read", &[("reason", reason)]);
+    }
+    let secretbox = Secretbox::new(memory.arena, plan.secrets().map(|(_, secret)| secret.name.as_str()));
+    let setting = Setting {
+        plan: Arc::new(plan),
+        programs,
+        secretbox: Arc::new(secretbox),
+        image,
+        client: own_path().map_err(one)?,
+        socket,
+        inherited,
+        umask,
+        patterns: RwLock::new(Arc::new(Patterns::none())),
+        record_started: never_recorded(),
+        record_ended: Box::new(|_| {}),
+    };
+    let sources = Sources { variables, credentials: env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) };
+    Ok(Prepared { setting, sources, warnings: warnings.into_iter().map(warning_text).collect() })
+}
+
+/// For a process that nobody has to clean up after.
+fn never_recorded() -> SessionRecorder {
+    Box::new(|_| Ok(()))
+}
+
+fn env_name(source: &Source) -> Option<&str> {
+    match source {
+        Source::Env(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// This program's absolute path as it was invoked, links unresolved, so that an upgrade which
+/// exchanges a link keeps the path alive.
+fn own_path() -> Result<PathBuf, Error> {
+    let running = env::current_exe().map_err(|error| Error::new("backupnizza", format!("where is it? {error}")))?;
+    let path = invoked_path().filter(|path| is_same_file(path, &running)).unwrap_or(running);
+    match path.to_str() {
+        // Within double quotes these mean something to one of those who split the command line.
+        Some(text) if !text.contains(['"', '\\', '$', '`', '\n']) => Ok(path),
+        _ => Err(Error::new(path.display(), "its path has characters that commands cannot be given")
+            .hint("install backupnizza in a folder whose name has no quotes, backslashes or dollar signs")),
+    }
+}
+
+fn invoked_path() -> Option<PathBuf> {
+    let name = env::args_os().next()?;
+    if name.as_encoded_bytes().contains(&b'/') {
+        return std::path::absolute(name).ok();
+    }
+    let path_variable = env::var_os("PATH")?;
+    program::find(name.to_str()?, &path_variable, Path::new("/")).ok()
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    identity(one).is_some() && identity(one) == identity(other)
+}
+
+/// Where secrets come from.
+pub struct Sources {
+    variables: Variables,
+    credentials: Option<PathBuf>,
+}
+
+/// What came of asking several sources.
+#[derive(Default)]
+pub struct Asked {
+    /// Wrong in themselves: asking again is of no use.
+    pub wrong: Vec<Error>,
+    /// Gave nothing this time.
+    pub unavailable: Vec<(SecretId, Error)>,
+    /// Somebody called it off.
+    pub stopped: bool,
+    pub warnings: Vec<Error>,
+}
+
+impl Sources {
+    /// Asks the sources of `secrets` one after the other and puts what they give into the secretbox.
+    pub fn ask(&self, setting: &Setting, secrets: &[SecretId], stop: &AtomicBool) -> Asked {
+        let mut asked = Asked::default();
+        let around = Surroundings { variables: &self.variables, credentials: self.credentials.clone(), stop };
+        for &id in secrets {
+            let spec = setting.plan.secret(id);
+            let program = plan::source_program(&spec.source).and_then(|program| setting.programs.get(program).ok());
+            let path = program.as_ref().map(|program| program.path());
+            match source::ask(spec, path, &around, setting.secretbox.arena()) {
+                Ok(answer) => {
+                    setting.secretbox.load(id, answer.secret);
+                    asked.warnings.extend(answer.warnings);
+                }
+                Err(failure) => match failure.kind {
+                    FailureKind::Wrong => asked.wrong.push(failure.error),
+                    FailureKind::Unavailable => asked.unavailable.push((id, failure.error)),
+                    FailureKind::Stopped => {
+                        asked.stopped = true;
+                        asked.wrong.push(failure.error);
+                        break;
+                    }
+                },
+            }
+        }
+        asked.wrong.extend(setting.renew_patterns().err());
+        asked
+    }
+}
+
+/// Makes a folder for this user alone, with all folders above it.
+pub fn make_folder(folder: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| Error::new(folder.display(), format!("cannot make the folder: {error}")))
+}
+
+/// The sockets at which a client looks for a daemon.
+pub fn client_sockets(given: Option<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+    let variable = || env::var_os("BACKUPNIZZA_SOCKET").filter(|value| !value.is_empty()).map(PathBuf::from);
+    match given.or_else(variable) {
+        Some(path) => Ok(vec![path]),
+        None => Ok(host(PathBuf::new())?.client_sockets()),
+    }
+}

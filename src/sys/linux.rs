@@ -1,0 +1,294 @@
+//! What only Linux has: memfd_secret, sealed memfds, pidfds, /proc.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use super::{Interest, Process, Protection, Watched, check, poll, session_of};
+
+pub const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+pub const RECEIVE_FLAGS: libc::c_int = libc::MSG_CMSG_CLOEXEC;
+
+/// One past the last real-time signal (signal(7)).
+pub const SIGNALS_END: libc::c_int = 65;
+
+/// Maps `len` zero bytes under `protection`.
+pub fn map_protected(protection: Protection, len: usize) -> io::Result<NonNull<u8>> {
+    match protection {
+        Protection::Secret => map_secret(len),
+        Protection::Locked => map_locked(len),
+    }
+}
+
+fn map_secret(len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: memfd_secret takes flags only.
+    let raw = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    let raw = check(raw as libc::c_int)?;
+    // SAFETY: the call has just made this descriptor. It is closed at the end of this function,
+    // so that nobody can find the memory through /proc.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(raw) });
+    file.set_len(len as u64)?;
+    let start = map(len, libc::MAP_SHARED, file.as_raw_fd())?;
+    advise(start, len, libc::MADV_DONTFORK)?;
+    Ok(start)
+}
+
+fn map_locked(len: usize) -> io::Result<NonNull<u8>> {
+    let start = map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
+    // SAFETY: the range was mapped above.
+    check(unsafe { libc::mlock(start.as_ptr().cast(), len) })?;
+    advise(start, len, libc::MADV_DONTDUMP)?;
+    advise(start, len, libc::MADV_WIPEONFORK)?;
+    Ok(start)
+}
+
+fn map(len: usize, flags: libc::c_int, fd: RawFd) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+fn advise(start: NonNull<u8>, len: usize, advice: libc::c_int) -> io::Result<()> {
+    // SAFETY: the range is a whole mapping made by this module; none of the advice used changes
+    // what this process itself reads from it.
+    check(unsafe { libc::madvise(start.as_ptr().cast(), len, advice) })?;
+    Ok(())
+}
+
+/// prctl(2), PR_SET_DUMPABLE: no core file, and /proc/PID of this process belongs to root.
+pub fn forbid_inspection() {
+    // SAFETY: this option takes an integer.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// Time since boot, counting time spent suspended.
+pub fn boot_clock() -> Duration {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
+/// Time since boot, not counting time spent suspended.
+pub fn awake_clock() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock(id: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call, and both clocks always exist.
+    unsafe { libc::clock_gettime(id, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Names this boot of this machine (random(4)).
+pub fn boot_id() -> String {
+    first_line("/proc/sys/kernel/random/boot_id")
+}
+
+/// Names this machine (machine-id(5)); empty where there is no such file.
+pub fn machine_id() -> String {
+    first_line("/etc/machine-id")
+}
+
+fn first_line(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+/// On Linux the folder comes with `$XDG_RUNTIME_DIR` or not at all.
+pub fn default_runtime_directory() -> Option<PathBuf> {
+    None
+}
+
+/// The executable from which launchers start: a sealed copy of this program that nobody can
+/// read, so that nobody can look into a launcher between its exec and its `main`.
+pub struct LauncherImage {
+    /// Kept open for as long as launchers are to be started.
+    _file: Option<File>,
+    path: PathBuf,
+    /// Why it is the readable file itself, where it is.
+    pub fallback: Option<io::Error>,
+}
+
+impl LauncherImage {
+    pub fn new() -> LauncherImage {
+        match sealed_copy(Path::new("/proc/self/exe")) {
+            Ok(file) => LauncherImage {
+                path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+                _file: Some(file),
+                fallback: None,
+            },
+            Err(error) => LauncherImage { path: "/proc/self/exe".into(), _file: None, fallback: Some(error) },
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn sealed_copy(program: &Path) -> io::Result<File> {
+    let mut source = File::open(program)?;
+    let mut copy = executable_memfd()?;
+    io::copy(&mut source, &mut copy)?;
+    copy.flush()?;
+    // SAFETY: fchmod takes integers.
+    check(unsafe { libc::fchmod(copy.as_raw_fd(), 0o111) })?;
+    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: F_ADD_SEALS takes an integer.
+    check(unsafe { libc::fcntl(copy.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(copy)
+}
+
+fn executable_memfd() -> io::Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // Kernels before 6.3 do not know MFD_EXEC and need no leave to execute.
+    let raw = memfd(flags | libc::MFD_EXEC).or_else(|_| memfd(flags))?;
+    // SAFETY: the call has just made this descriptor.
+    Ok(unsafe { File::from_raw_fd(raw) })
+}
+
+fn memfd(flags: libc::c_uint) -> io::Result<RawFd> {
+    // SAFETY: the name is a C string.
+    check(unsafe { libc::memfd_create(c"backupnizza".as_ptr(), flags) })
+}
+
+/// The process at the other end of a socket, as it was when it connected.
+pub struct Peer {
+    pub pid: i32,
+    pub uid: u32,
+    pub session: i32,
+    handle: OwnedFd,
+}
+
+/// Who connected (unix(7), SO_PEERCRED and SO_PEERPIDFD). A peer that has no pid here or that is
+/// gone already is an error.
+pub fn peer(socket: &UnixStream) -> io::Result<Peer> {
+    let credentials: libc::ucred = option(socket, libc::SO_PEERCRED)?;
+    if credentials.pid <= 0 {
+        return Err(io::Error::other("the peer has no pid in this namespace"));
+    }
+    let handle = match option::<RawFd>(socket, libc::SO_PEERPIDFD) {
+        // SAFETY: the call has just made this descriptor.
+        Ok(raw) => unsafe { OwnedFd::from_raw_fd(raw) },
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => process_handle(credentials.pid)?,
+        Err(error) => return Err(error),
+    };
+    let gone = || io::Error::other("the peer is gone");
+    let session = session_of(credentials.pid).ok_or_else(gone)?;
+    let peer = Peer { pid: credentials.pid, uid: credentials.uid, session, handle };
+    // Only now is it sure that the session was not that of another process with a pid used again.
+    if peer.is_alive() { Ok(peer) } else { Err(gone()) }
+}
+
+impl Peer {
+    pub fn is_alive(&self) -> bool {
+        is_running(&self.handle)
+    }
+}
+
+fn option<T>(socket: &UnixStream, name: libc::c_int) -> io::Result<T> {
+    // SAFETY: callers ask for options whose value is plain integers, for which zeros are valid.
+    let mut value: T = unsafe { mem::zeroed() };
+    let mut len = mem::size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` has `len` bytes and both outlive the call.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut len) })?;
+    Ok(value)
+}
+
+fn process_handle(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes integers.
+    let raw = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as libc::c_int)?;
+    // SAFETY: the call has just made this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// A pidfd becomes readable when its process ends (pidfd_open(2)).
+fn is_running(handle: &OwnedFd) -> bool {
+    use std::os::fd::AsFd;
+    let mut watched = [Watched::new(handle.as_fd(), Interest::Read)];
+    poll(&mut watched, Some(Duration::ZERO)).is_ok() && !watched[0].ready
+}
+
+/// All processes that /proc shows (proc(5)). One that ends meanwhile is left out.
+pub fn processes() -> io::Result<Vec<Process>> {
+    let entries = fs::read_dir("/proc")?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(process).collect())
+}
+
+/// One process, `None` if there is none with this pid.
+pub fn process(pid: i32) -> Option<Process> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(pid, &String::from_utf8_lossy(&stat))
+}
+
+/// `pid (name) state ppid pgrp session … starttime …`; the name may hold anything, also `)`.
+fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
+    let (before, after) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    let fields: Vec<&str> = after.split_ascii_whitespace().collect();
+    Some(Process {
+        pid,
+        name: name.to_owned(),
+        zombie: matches!(*fields.first()?, "Z" | "X"),
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Sends `signal` to `process` if it still lives and still belongs to `session`. Through a pidfd,
+/// so that a pid that was used again is never hit.
+pub fn send_signal_in_session(process: &Process, session: i32, signal: i32) -> io::Result<bool> {
+    let handle = match process_handle(process.pid) {
+        Ok(handle) => handle,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if session_of(process.pid) != Some(session) || !is_running(&handle) {
+        return Ok(false);
+    }
+    // SAFETY: pidfd_send_signal takes integers and a siginfo, for which null means "as kill does".
+    let result = check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, handle.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    } as libc::c_int);
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        result => result.map(|_| true),
+    }
+}
+
+/// Closes the descriptors `first..=last`.
+pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: the launcher is alone in its process and uses none of these descriptors any more.
+    check(
+        unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last as libc::c_uint, 0) } as libc::c_int
+    )?;
+    Ok(())
+}
+
+/// Received descriptors are closed on exec already, by MSG_CMSG_CLOEXEC.
+pub fn close_on_exec(_: &[OwnedFd]) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_may_hold_brackets_and_spaces() {
+        let stat = "7 (a) (b c)) S 3 7 5 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+        let process = parse_stat(7, stat).expect("a process");
+        assert_eq!(process.name, "a) (b c)");
+        assert_eq!((process.parent, process.session, process.started), (3, 5, 4242));
+    }
+}

@@ -1,0 +1,224 @@
+//! What only macOS has: libproc, LOCAL_PEERPID, its clocks.
+
+use std::ffi::{CStr, OsStr};
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use super::{Process, Protection, check, session_of};
+
+/// Rust's runtime ignores SIGPIPE, which is all that a flag could do here.
+pub const SEND_FLAGS: libc::c_int = 0;
+pub const RECEIVE_FLAGS: libc::c_int = 0;
+
+/// NSIG of signal.h.
+pub const SIGNALS_END: libc::c_int = 32;
+
+/// minherit(2), from mach/vm_inherit.h.
+const VM_INHERIT_NONE: libc::c_int = 2;
+
+unsafe extern "C" {
+    fn minherit(addr: *mut libc::c_void, len: libc::size_t, inherit: libc::c_int) -> libc::c_int;
+}
+
+/// Maps `len` zero bytes; there is no `memfd_secret` here.
+pub fn map_protected(protection: Protection, len: usize) -> io::Result<NonNull<u8>> {
+    if protection == Protection::Secret {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the range was mapped above.
+    check(unsafe { libc::mlock(start, len) })?;
+    // SAFETY: as above; children get no mapping at all.
+    check(unsafe { minherit(start, len, VM_INHERIT_NONE) })?;
+    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// ptrace(2), PT_DENY_ATTACH: no debugger, no dtrace.
+pub fn forbid_inspection() {
+    // SAFETY: this request takes no pointer.
+    unsafe { libc::ptrace(libc::PT_DENY_ATTACH, 0, std::ptr::null_mut(), 0) };
+}
+
+/// Time since boot, counting sleep (clock_gettime(3): CLOCK_MONOTONIC goes on while asleep here).
+pub fn boot_clock() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Time since boot, not counting sleep.
+pub fn awake_clock() -> Duration {
+    clock(libc::CLOCK_UPTIME_RAW)
+}
+
+fn clock(id: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call, and both clocks always exist.
+    unsafe { libc::clock_gettime(id, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Names this boot of this machine.
+pub fn boot_id() -> String {
+    system_value(c"kern.bootsessionuuid")
+}
+
+/// Names this machine.
+pub fn machine_id() -> String {
+    system_value(c"kern.uuid")
+}
+
+fn system_value(name: &CStr) -> String {
+    let mut buffer = [0u8; 128];
+    let mut len = buffer.len();
+    // SAFETY: `buffer` has `len` bytes and both outlive the call; nothing is set.
+    let result =
+        unsafe { libc::sysctlbyname(name.as_ptr(), buffer.as_mut_ptr().cast(), &mut len, std::ptr::null_mut(), 0) };
+    if result != 0 {
+        return String::new();
+    }
+    CStr::from_bytes_until_nul(&buffer).map_or(String::new(), |text| text.to_string_lossy().into_owned())
+}
+
+/// The per-user temporary folder (confstr(3), _CS_DARWIN_USER_TEMP_DIR).
+pub fn default_runtime_directory() -> Option<PathBuf> {
+    let mut buffer = [0u8; 1024];
+    // SAFETY: the pointer and the length describe `buffer`.
+    let len = unsafe { libc::confstr(libc::_CS_DARWIN_USER_TEMP_DIR, buffer.as_mut_ptr().cast(), buffer.len()) };
+    if len == 0 || len > buffer.len() {
+        return None;
+    }
+    Some(OsStr::from_bytes(&buffer[..len - 1]).into())
+}
+
+/// The executable from which launchers start: the file itself, which System Integrity Protection
+/// and PT_DENY_ATTACH keep from being looked into.
+pub struct LauncherImage {
+    path: PathBuf,
+    pub fallback: Option<io::Error>,
+}
+
+impl LauncherImage {
+    pub fn new() -> LauncherImage {
+        match std::env::current_exe() {
+            Ok(path) => LauncherImage { path, fallback: None },
+            Err(error) => LauncherImage { path: PathBuf::new(), fallback: Some(error) },
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The process at the other end of a socket.
+pub struct Peer {
+    pub pid: i32,
+    pub uid: u32,
+    pub session: i32,
+    started: u64,
+}
+
+/// Who connected (unix(4): LOCAL_PEERPID; getpeereid(3)).
+pub fn peer(socket: &UnixStream) -> io::Result<Peer> {
+    let mut pid: libc::pid_t = 0;
+    let mut len = mem::size_of_val(&pid) as libc::socklen_t;
+    // SAFETY: `pid` has `len` bytes and both outlive the call.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_LOCAL, libc::LOCAL_PEERPID, (&raw mut pid).cast(), &mut len)
+    })?;
+    if pid <= 0 {
+        return Err(io::Error::other("the peer has no pid"));
+    }
+    let (mut uid, mut gid) = (0, 0);
+    // SAFETY: both pointers are valid for the call.
+    check(unsafe { libc::getpeereid(socket.as_raw_fd(), &mut uid, &mut gid) })?;
+    let gone = || io::Error::other("the peer is gone");
+    let session = session_of(pid).ok_or_else(gone)?;
+    let started = process(pid).ok_or_else(gone)?.started;
+    Ok(Peer { pid, uid, session, started })
+}
+
+impl Peer {
+    /// Whether the same process still has the peer's pid and session.
+    pub fn is_alive(&self) -> bool {
+        session_of(self.pid) == Some(self.session)
+            && process(self.pid).is_some_and(|process| process.started == self.started && !process.zombie)
+    }
+}
+
+/// All processes (libproc.h). One that ends meanwhile is left out.
+pub fn processes() -> io::Result<Vec<Process>> {
+    // Room for processes that start between the two calls.
+    const SLACK: usize = 64;
+    // SAFETY: with a null buffer it only counts.
+    let count = check(unsafe { libc::proc_listallpids(std::ptr::null_mut(), 0) })? as usize;
+    let mut pids: Vec<libc::pid_t> = vec![0; count + SLACK];
+    let bytes = mem::size_of_val(pids.as_slice()) as libc::c_int;
+    // SAFETY: the pointer and the size describe `pids`.
+    let count = check(unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), bytes) })? as usize;
+    pids.truncate(count);
+    Ok(pids.into_iter().filter_map(process).collect())
+}
+
+/// One process, `None` if there is none with this pid.
+pub fn process(pid: i32) -> Option<Process> {
+    // SAFETY: all-zero bytes are a valid proc_bsdinfo.
+    let mut info: libc::proc_bsdinfo = unsafe { mem::zeroed() };
+    let size = mem::size_of_val(&info) as libc::c_int;
+    // SAFETY: `info` has `size` bytes and outlives the call.
+    let len = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), size) };
+    if len != size {
+        return None;
+    }
+    let name: Vec<u8> = info.pbi_comm.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
+    Some(Process {
+        pid,
+        parent: info.pbi_ppid as i32,
+        session: session_of(pid)?,
+        started: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
+        name: String::from_utf8_lossy(&name).into_owned(),
+        zombie: info.pbi_status == libc::SZOMB,
+    })
+}
+
+/// Sends `signal` to `process` if it still is that process and still belongs to `session`.
+pub fn send_signal_in_session(process: &Process, session: i32, signal: i32) -> io::Result<bool> {
+    let same = self::process(process.pid).is_some_and(|now| now.started == process.started && now.session == session);
+    if !same {
+        return Ok(false);
+    }
+    match super::kill_process(process.pid, signal) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Closes the descriptors `first..=last`, as far as this process can have any.
+pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: getdtablesize takes nothing.
+    let end = unsafe { libc::getdtablesize() };
+    for fd in first..=last.min(end) {
+        // SAFETY: the launcher is alone in its process and uses none of these descriptors any more.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+/// There is no flag for it on receipt here, and the launcher has one thread.
+pub fn close_on_exec(descriptors: &[OwnedFd]) -> io::Result<()> {
+    for fd in descriptors {
+        // SAFETY: F_SETFD takes an integer.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    }
+    Ok(())
+}

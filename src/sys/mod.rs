@@ -1,0 +1,56 @@
+//! Everything that is unsafe or differs between systems, as safe functions with plain types.
+//!
+//! Nothing here decides; it asks the kernel and reports. `linux` and `macos` offer the same
+//! functions, the other files hold what POSIX shares.
+#![allow(unsafe_code)]
+
+mod arena;
+mod descriptor;
+mod environment;
+mod process;
+mod terminal;
+mod user;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as os;
+
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as os;
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!(
+    "backupnizza runs on Linux and macOS only: it relies on their ways to protect memory and to identify a peer"
+);
+
+pub use arena::{Arena, Block, MemoryError, Protection};
+pub use descriptor::{
+    Interest, Watched, duplicate_above, move_descriptor, open_controlling_terminal, open_without_waiting, poll,
+    receive_with_descriptors, send_with_descriptors, set_nonblocking,
+};
+pub use environment::{overwrite_variable, variables};
+pub use os::{
+    LauncherImage, Peer, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory, machine_id, peer,
+    process, processes, send_signal_in_session,
+};
+pub use process::{
+    ExitKind, Process, exec, forbid_core_files, kill_process, lead_session, own_session, restore_signals, session_of,
+    set_umask, wait_without_reaping,
+};
+pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, wait_for_line};
+pub use user::{User, effective_uid, group_is_private, user_by_id, user_by_name};
+
+use std::io;
+
+/// The result of a system call that reports failure by -1 and `errno`.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// As `check`, for calls that count bytes.
+fn check_size(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
