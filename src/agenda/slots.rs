@@ -218,7 +218,7 @@ fn every_of(schedules: &[Schedule]) -> Option<Boot> {
 }
 
 /// The last slot after `after` and up to `until`, by bisection: there may be years of slots between the two.
-fn latest_slot(crontab: &Crontab, zone: Zone, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub fn latest_slot(crontab: &Crontab, zone: Zone, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let next = |after| crontab.next_after(after, zone).filter(|slot| *slot <= until);
     let mut latest = next(after)?;
     // No slot lies behind `end`; the one after `latest` is looked for in the later half first.

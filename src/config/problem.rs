@@ -12,6 +12,9 @@ const MAX_PROBLEMS: usize = 100;
 /// The most problems that are kept until they are sorted.
 const MAX_KEPT: usize = 10_000;
 
+/// The most names among which the nearest to a wrong one is looked for.
+const MAX_COMPARED: usize = 1_000;
+
 /// The longest key that is repeated in a message.
 const MAX_SHOWN_KEY: usize = 40;
 
@@ -70,12 +73,17 @@ impl Problems {
 
     /// Notes a name that stands for nothing, with the nearest that does as a hint.
     pub fn add_unknown<'n>(&mut self, at: u32, what: &str, name: &str, known: impl IntoIterator<Item = &'n str>) {
-        // Beyond what is shown, a hint would cost time for nothing.
-        let hint = match self.0.len() < MAX_PROBLEMS {
-            true => nearest(name, known).map(|near| format!("did you mean `{near}`?")),
-            false => None,
-        };
+        let hint = self.nearest(name, known).map(|near| format!("did you mean `{near}`?"));
         self.add_hint(at, what, hint);
+    }
+
+    /// As `nearest`, as long as anybody would read the answer.
+    pub fn nearest<'n>(&self, name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+        if self.0.len() >= MAX_PROBLEMS {
+            return None;
+        }
+        let known: Vec<&str> = known.into_iter().take(MAX_COMPARED + 1).collect();
+        (known.len() <= MAX_COMPARED).then(|| nearest(name, known)).flatten()
     }
 
     /// The problems in order of the file, with the paths of their nodes.
@@ -140,7 +148,7 @@ pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Opti
     };
     let near = known.into_iter().filter(|other| other.len().abs_diff(name.len()) <= limit);
     let rated = near.map(|other| (distance(name.as_bytes(), other.as_bytes()), other));
-    rated.filter(|&(distance, _)| distance <= limit).min_by_key(|&(distance, _)| distance).map(|(_, other)| other)
+    rated.filter(|&(distance, _)| distance <= limit).min().map(|(_, other)| other)
 }
 
 /// How many insertions, deletions, changes and swaps of neighbours turn `a` into `b`

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::problem::{Problems, nearest};
+use super::problem::Problems;
 use super::tree::{Kind, Node, Value};
 use crate::clock;
 
@@ -201,13 +201,11 @@ impl<'c, 't> Section<'c, 't> {
                 continue;
             }
             let asked = self.asked.iter().copied();
-            match nearest(key, asked.clone()) {
-                Some(_) => problems.add_unknown(node.at, "unknown key", key, asked),
-                None => {
-                    let keys: Vec<&str> = asked.collect();
-                    problems.add_hint(node.at, "unknown key", Some(format!("the keys here are {}", keys.join(", "))));
-                }
-            }
+            let hint = match problems.nearest(key, asked) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the keys here are {}", self.asked.join(", ")),
+            };
+            problems.add_hint(node.at, "unknown key", Some(hint));
         }
     }
 }

@@ -186,16 +186,19 @@ fn escape(bytes: &[u8], text: &mut String) {
     }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            let _ = match c {
-                c if !is_escaped(c) => text.write_char(c),
-                c if c.is_ascii() => write!(text, "\\x{:02x}", c as u32),
-                c => write!(text, "{}", c.escape_unicode()),
-            };
+            match c {
+                c if !is_escaped(c) => text.push(c),
+                c if c.is_ascii() => escape_byte(c as u8, text),
+                c => text.extend(c.escape_unicode()),
+            }
         }
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
+        chunk.invalid().iter().for_each(|&byte| escape_byte(byte, text));
     }
+}
+
+fn escape_byte(byte: u8, text: &mut String) {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    text.extend(['\\', 'x', digit(byte >> 4), digit(byte & 0xf)]);
 }
 
 #[cfg(test)]

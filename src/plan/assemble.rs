@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::build::{Programs, TaskSpec, Work};

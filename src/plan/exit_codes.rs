@@ -25,19 +25,21 @@ pub(super) struct CodeSets {
 
 /// The exit codes of the program with this name or path.
 pub(super) fn of_program(program: &str) -> ExitCodes {
-    let base = program.rsplit('/').next().unwrap_or(program);
-    let (success, warning, fatal): (&[(u8, u8)], &[(u8, u8)], &[(u8, u8)]) = match base {
+    let (success, warning, fatal): (Ranges, Ranges, Ranges) = match program.rsplit('/').next() {
         // 11, a repository that is locked, is an ordinary failure: the next attempt may succeed.
-        "restic" => (&[(0, 0)], &[(3, 3)], &[(10, 10), (12, 12)]),
-        "borg" => (&[(0, 0)], &[(1, 1), (100, 127)], &[]),
-        "rclone" => (&[(0, 0), (9, 9)], &[], &[(6, 7)]),
-        "rsync" => (&[(0, 0)], &[(24, 24)], &[]),
-        "tar" => (&[(0, 0)], &[(1, 1)], &[]),
+        Some("restic") => (&[(0, 0)], &[(3, 3)], &[(10, 10), (12, 12)]),
+        Some("borg") => (&[(0, 0)], &[(1, 1), (100, 127)], &[]),
+        Some("rclone") => (&[(0, 0), (9, 9)], &[], &[(6, 7)]),
+        Some("rsync") => (&[(0, 0)], &[(24, 24)], &[]),
+        Some("tar") => (&[(0, 0)], &[(1, 1)], &[]),
         _ => (&[(0, 0)], &[], &[]),
     };
-    let set = |ranges: &[(u8, u8)]| CodeSet(ranges.to_vec());
+    let set = |ranges: Ranges| CodeSet(ranges.to_vec());
     ExitCodes { success: set(success), warning: set(warning), fatal: set(fatal) }
 }
+
+/// Inclusive ranges in rising order.
+type Ranges = &'static [(u8, u8)];
 
 /// The meaning of a program's statuses with all layers applied, the farthest first.
 pub(super) fn merge<'l>(program: &str, layers: impl IntoIterator<Item = &'l Setting<CodesLayer>>) -> ExitCodes {

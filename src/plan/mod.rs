@@ -13,6 +13,8 @@ mod lint;
 mod programs;
 mod scope;
 mod secrets;
+#[cfg(test)]
+pub mod testing;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -471,3 +473,6 @@ impl Step {
         from_environment.chain(self.stdin)
     }
 }
+
+#[cfg(test)]
+mod tests;

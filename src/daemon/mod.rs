@@ -1,0 +1,222 @@
+//! The scheduler's process: its threads, its one channel of events, the order of start and end.
+//!
+//! One thread alone holds the agenda and the ledger and acts on what the agenda says; all others
+//! only report to it. Each try of a run has a thread of its own, so that nothing a command does
+//! can hold up the scheduler, the listener or another run.
+
+mod scheduler;
+mod words;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::agenda::Event;
+use crate::clock;
+use crate::error::Error;
+use crate::file_locks::InstanceLock;
+use crate::ledger::{self, Ledger};
+use crate::log;
+use crate::plan::{Plan, SecretId, StopPolicy};
+use crate::runner::{self, Setting, Spawned};
+use crate::secretbox::listener::{self, Listener};
+use crate::source::Backoff;
+use crate::startup::{self, Sources};
+use crate::sys;
+use scheduler::Scheduler;
+
+/// What the other threads report.
+enum Report {
+    Agenda(Event),
+    Signal(i32),
+}
+
+/// Runs the scheduler until a signal ends it.
+pub fn run(file: &Path) -> Result<(), Vec<Error>> {
+    let one = |error: Error| vec![error];
+    let umask = sys::set_umask(0o077);
+    let stop = Arc::new(AtomicBool::new(false));
+    let loaded = startup::load(file)?;
+    log::configure(loaded.plan.log.level, loaded.plan.log.format);
+    loaded.warnings.iter().for_each(log_warning);
+
+    let folder = loaded.plan.state_dir.clone();
+    startup::make_folder(&folder.join("locks")).map_err(one)?;
+    let _only_one_here = InstanceLock::take(&folder.join("lock")).map_err(one)?;
+    let socket = loaded.plan.secretbox.socket.clone();
+    listener::prepare_folder(socket.parent().unwrap_or(Path::new("/"))).map_err(one)?;
+    let _only_one_there = InstanceLock::take(&socket.with_extension("lock")).map_err(one)?;
+
+    let prepared = startup::prepare(loaded.plan, &loaded.host, socket, umask)?;
+    prepared.warnings.iter().for_each(log_warning);
+    let (mut setting, sources) = (prepared.setting, prepared.sources);
+    let problems = setting.programs.problems(&setting.plan);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (reports, inbox) = mpsc::channel();
+    watch_signals(reports.clone(), stop.clone()).map_err(one)?;
+    let unavailable = ask_sources(&setting, &sources, &stop)?;
+    let listener = Arc::new(Listener::bind(&setting.socket).map_err(one)?);
+
+    let (ledger, notices) = Ledger::open(&folder, clock::now().wall).map_err(one)?;
+    notices.iter().for_each(|notice| log::warn(&notice.to_string(), &[]));
+    end_survivors(&ledger);
+    let ledger = Arc::new(Mutex::new(ledger));
+    record_sessions(&mut setting, &ledger);
+    let setting = Arc::new(setting);
+    serve(&listener, &setting);
+    ask_again(&setting, sources, unavailable, &stop, &reports);
+
+    let mut scheduler = Scheduler::new(setting, ledger, reports);
+    scheduler.tell_of_start();
+    scheduler.work(&inbox);
+    listener.close();
+    log::info("stopped", &[]);
+    Ok(())
+}
+
+fn log_warning(warning: &Error) {
+    match &warning.hint {
+        Some(hint) => log::warn(&warning.to_string(), &[("hint", hint)]),
+        None => log::warn(&warning.to_string(), &[]),
+    }
+}
+
+/// The first INT or TERM ends the daemon in order, a second one at once. HUP means nothing here,
+/// so that closing a terminal does no harm.
+fn watch_signals(reports: Sender<Report>, stop: Arc<AtomicBool>) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Error::new("signals", error))?;
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            stop.fetch_or(signal != SIGHUP, Ordering::Relaxed);
+            let _ = reports.send(Report::Signal(signal));
+        }
+    });
+    Ok(())
+}
+
+/// Asks all sources; returns the secrets that are to be asked for again.
+fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Result<Vec<SecretId>, Vec<Error>> {
+    let needed = needed_secrets(&setting.plan);
+    let asked = sources.ask(setting, &needed, stop);
+    asked.warnings.iter().for_each(log_warning);
+    if !asked.wrong.is_empty() {
+        return Err(asked.wrong);
+    }
+    Ok(asked.unavailable.into_iter().map(|(id, error)| tell_of_unavailable(id, &error)).collect())
+}
+
+fn tell_of_unavailable(id: SecretId, error: &Error) -> SecretId {
+    log::warn("a secret is not available, its runs wait for it", &[("error", error)]);
+    id
+}
+
+/// All secrets but those that only disabled tasks use.
+fn needed_secrets(plan: &Plan) -> Vec<SecretId> {
+    let used = |enabled: bool| -> Vec<SecretId> {
+        plan.tasks().filter(|(_, task)| task.enabled == enabled).flat_map(|(_, task)| task.secrets()).collect()
+    };
+    let (by_enabled, by_disabled) = (used(true), used(false));
+    let ids = plan.secrets().map(|(id, _)| id);
+    ids.filter(|id| by_enabled.contains(id) || !by_disabled.contains(id)).collect()
+}
+
+/// Stops what a daemon that died left running, before any task begins.
+fn end_survivors(ledger: &Ledger) {
+    let boot = sys::boot_id();
+    for session in ledger.state().sessions.iter().filter(|session| session.boot == boot) {
+        let is_same = sys::process(session.pid).is_none_or(|process| process.started == session.start);
+        let policy = StopPolicy::DEFAULT;
+        if is_same && runner::members(session.pid).is_ok_and(|members| !members.is_empty()) {
+            log::warn("a run survived its daemon, stopping it", &[("task", &session.task), ("pid", &session.pid)]);
+            if let Err(error) = runner::end_session(session.pid, policy) {
+                log::error("cannot stop it", &[("pid", &session.pid), ("error", &error)]);
+            }
+        }
+    }
+}
+
+/// Has the session of each command written down before it starts.
+fn record_sessions(setting: &mut Setting, ledger: &Arc<Mutex<Ledger>>) {
+    let boot = sys::boot_id();
+    let book = ledger.clone();
+    setting.record_started = Box::new(move |spawned: &Spawned| {
+        let record = ledger::Record::Session(ledger::Session {
+            run: (spawned.run.0 > 0).then_some(spawned.run),
+            task: spawned.task.to_string(),
+            pid: spawned.pid,
+            start: spawned.started,
+            boot: boot.clone(),
+        });
+        locked(&book).append_unsynced(&[record]).map_err(|error| Error::new("the ledger", error))
+    });
+    let book = ledger.clone();
+    setting.record_ended = Box::new(move |spawned: &Spawned| {
+        let record = ledger::Record::SessionEnded { pid: spawned.pid, start: spawned.started };
+        if let Err(error) = locked(&book).append_unsynced(&[record]) {
+            log::warn("cannot write to the ledger", &[("error", &error)]);
+        }
+    });
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serve(listener: &Arc<Listener>, setting: &Arc<Setting>) {
+    let (listener, setting) = (listener.clone(), setting.clone());
+    thread::spawn(move || {
+        guarded("listener", || listener.serve(&setting.secretbox));
+    });
+}
+
+/// Runs `work`; a panic ends it and is logged without what it was about, and nothing else ends.
+fn guarded<T>(name: &str, work: impl FnOnce() -> T) -> Option<T> {
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    if result.is_err() {
+        log::error("a thread failed; this is a defect of backupnizza", &[("thread", &name)]);
+    }
+    result.ok()
+}
+
+/// Asks for what is missing until all of it is there, with growing pauses.
+fn ask_again(
+    setting: &Arc<Setting>,
+    sources: Sources,
+    mut missing: Vec<SecretId>,
+    stop: &Arc<AtomicBool>,
+    reports: &Sender<Report>,
+) {
+    if missing.is_empty() {
+        return;
+    }
+    let (setting, stop, reports) = (setting.clone(), stop.clone(), reports.clone());
+    thread::spawn(move || {
+        guarded("sources", || {
+            let mut backoff = Backoff::new();
+            while !missing.is_empty() && !stop.load(Ordering::Relaxed) {
+                thread::sleep(backoff.after_failure());
+                let asked = sources.ask(&setting, &missing, &stop);
+                asked.warnings.iter().chain(&asked.wrong).for_each(log_warning);
+                let still: Vec<SecretId> =
+                    asked.unavailable.iter().map(|(id, error)| tell_of_unavailable(*id, error)).collect();
+                missing.retain(|id| still.contains(id) || setting.secretbox.secret(*id).is_none());
+                if reports.send(Report::Agenda(Event::SecretsAvailable(available(&setting)))).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+}
+
+fn available(setting: &Setting) -> Vec<SecretId> {
+    let ids = setting.plan.secrets().map(|(id, _)| id);
+    ids.filter(|id| setting.secretbox.secret(*id).is_some()).collect()
+}
