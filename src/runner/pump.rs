@@ -83,34 +83,48 @@ impl AsFd for Channel {
     }
 }
 
-/// Moves output into `redactor` and secrets out until the output has ended, or, once `ended` is
-/// closed from the other side, until it has been drained for long enough.
-pub fn run(
-    output: Option<PipeReader>,
-    mut outgoing: Vec<Outgoing>,
-    ended: &PipeReader,
-    mut redactor: Redactor,
-    mut sink: impl FnMut(&str),
-) {
-    let mut output = output;
+/// A command's output, and where its lines go once they are fit to be seen.
+pub struct Intake<'a> {
+    pub output: PipeReader,
+    pub redactor: Redactor,
+    pub sink: Box<dyn FnMut(&str) + Send + 'a>,
+}
+
+/// Moves output in and secrets out until the command has ended, which `ended` tells by being
+/// closed from the other side, and then drains the output, for a while at most.
+pub fn run(mut intake: Option<Intake<'_>>, mut outgoing: Vec<Outgoing>, ended: &PipeReader) {
+    let mut is_open = intake.is_some();
     let mut drain_until: Option<Instant> = None;
-    while drain_until.is_none() || output.is_some() {
+    while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
         outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
-        let ready = match wait(output.as_ref(), &outgoing, drain_until.is_none().then_some(ended), drain_until) {
-            Ok(ready) => ready,
-            Err(_) => break,
+        let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
+        let Ok(ready) = wait(output, &outgoing, drain_until.is_none().then_some(ended), drain_until) else {
+            break;
         };
         if ready.ended {
             drain_until = Some(Instant::now() + DRAIN_TIME);
         }
-        if ready.output && !read(&mut output, &mut redactor, &mut sink) {
-            output = None;
-        }
-        if drain_until.is_some_and(|until| Instant::now() >= until) {
-            break;
+        if ready.output {
+            is_open = intake.as_mut().is_some_and(Intake::read);
         }
     }
-    redactor.finish(&mut sink);
+    if let Some(Intake { redactor, mut sink, .. }) = intake {
+        redactor.finish(&mut sink);
+    }
+}
+
+impl Intake<'_> {
+    /// Reads once. False: there is no more.
+    fn read(&mut self) -> bool {
+        match self.output.read(self.redactor.space()) {
+            Ok(0) => false,
+            Ok(count) => {
+                self.redactor.advance(count, &mut self.sink);
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+        }
+    }
 }
 
 struct Ready {
@@ -135,19 +149,4 @@ fn wait(
         output: output.is_some() && ready.next().unwrap_or(false),
         ended: ended.is_some() && ready.next().unwrap_or(false),
     })
-}
-
-/// Reads once. False: there is no more.
-fn read(output: &mut Option<PipeReader>, redactor: &mut Redactor, sink: &mut impl FnMut(&str)) -> bool {
-    let Some(output) = output else {
-        return false;
-    };
-    match output.read(redactor.space()) {
-        Ok(0) => false,
-        Ok(count) => {
-            redactor.advance(count, sink);
-            true
-        }
-        Err(error) => error.kind() == io::ErrorKind::Interrupted,
-    }
 }
