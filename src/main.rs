@@ -52,6 +52,7 @@ use once::Once;
 use report::Table;
 use schedule::Schedule;
 
+const FAILURE: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -68,13 +69,12 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG_USAGE);
         }
     };
-    match run(invocation) {
-        Ok(status) => ExitCode::from(status),
-        Err(errors) => {
-            errors.iter().for_each(log::complain);
-            ExitCode::FAILURE
-        }
-    }
+    let status = run(invocation).unwrap_or_else(|errors| {
+        errors.iter().for_each(log::complain);
+        FAILURE
+    });
+    log::finish();
+    ExitCode::from(status)
 }
 
 /// Does what was asked; returns the exit status.

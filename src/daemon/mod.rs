@@ -61,6 +61,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     if !problems.is_empty() {
         return Err(problems);
     }
+    log::start().map_err(|error| vec![Error::new("log", error)])?;
     let (reports, inbox) = mpsc::channel();
     watch_signals(reports.clone(), stop.clone()).map_err(one)?;
     let unavailable = ask_sources(&setting, &sources, &stop)?;
