@@ -78,7 +78,6 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     ask_again(&setting, sources, unavailable, &stop, &reports);
 
     let mut scheduler = Scheduler::new(setting, ledger, reports);
-    scheduler.tell_of_start();
     scheduler.work(&inbox);
     listener.close();
     log::info("stopped", &[]);

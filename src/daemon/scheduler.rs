@@ -53,7 +53,9 @@ impl Scheduler {
     pub fn new(setting: Arc<Setting>, ledger: Arc<Mutex<Ledger>>, reports: Sender<Report>) -> Scheduler {
         let now = clock::now();
         let plan = setting.plan.clone();
-        let (agenda, actions) = Agenda::new(plan, locked(&ledger).state(), now, &sys::boot_id(), &sys::machine_id());
+        let secrets = available(&setting);
+        let (agenda, actions) =
+            Agenda::new(plan, locked(&ledger).state(), &secrets, now, &sys::boot_id(), &sys::machine_id());
         let hooks = HookThreads::new(setting.clone());
         let health = Health::new(&setting.plan, locked(&ledger).state(), now.wall);
         let mut scheduler = Scheduler {
@@ -67,9 +69,8 @@ impl Scheduler {
             health,
             closing: false,
         };
+        scheduler.tell_of_start();
         scheduler.perform(actions);
-        let secrets = available(&scheduler.setting);
-        scheduler.tell(Event::SecretsAvailable(secrets));
         scheduler
     }
 
@@ -250,7 +251,7 @@ impl Scheduler {
         self.hooks.call(runner::hooks_of_end(ended.outcome, was_in_trouble), happening);
     }
 
-    pub fn tell_of_start(&self) {
+    fn tell_of_start(&self) {
         let plan = &self.setting.plan;
         let now = clock::now();
         let zone = plan.zone.offset_at(now.wall);
