@@ -106,7 +106,7 @@ fn watch_signals(reports: Sender<Report>, stop: Arc<AtomicBool>) -> Result<(), E
 
 /// Asks all sources; returns the secrets that are to be asked for again.
 fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Result<Vec<SecretId>, Vec<Error>> {
-    let needed = needed_secrets(&setting.plan);
+    let needed = setting.plan.needed_secrets();
     let asked = sources.ask(setting, &needed, stop);
     asked.warnings.iter().for_each(log_warning);
     if !asked.wrong.is_empty() {
@@ -118,16 +118,6 @@ fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Resul
 fn tell_of_unavailable(id: SecretId, error: &Error) -> SecretId {
     log::warn("a secret is not available, its runs wait for it", &[("error", error)]);
     id
-}
-
-/// All secrets but those that only disabled tasks use.
-fn needed_secrets(plan: &Plan) -> Vec<SecretId> {
-    let used = |enabled: bool| -> Vec<SecretId> {
-        plan.tasks().filter(|(_, task)| task.enabled == enabled).flat_map(|(_, task)| task.secrets()).collect()
-    };
-    let (by_enabled, by_disabled) = (used(true), used(false));
-    let ids = plan.secrets().map(|(id, _)| id);
-    ids.filter(|id| by_enabled.contains(id) || !by_disabled.contains(id)).collect()
 }
 
 /// Stops what a daemon that died left running, before any task begins.

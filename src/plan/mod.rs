@@ -352,6 +352,16 @@ impl Plan {
         self.secrets.iter().enumerate().map(|(index, secret)| (SecretId(index as u32), secret))
     }
 
+    /// Those to ask for: all but those that only disabled tasks use.
+    pub fn needed_secrets(&self) -> Vec<SecretId> {
+        let used = |enabled: bool| -> Vec<SecretId> {
+            self.tasks.iter().filter(|task| task.enabled == enabled).flat_map(Task::secrets).collect()
+        };
+        let (by_enabled, by_disabled) = (used(true), used(false));
+        let ids = self.secrets().map(|(id, _)| id);
+        ids.filter(|id| by_enabled.contains(id) || !by_disabled.contains(id)).collect()
+    }
+
     pub fn secret(&self, id: SecretId) -> &SecretSpec {
         &self.secrets[id.0 as usize]
     }
