@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::file_locks::InstanceLock;
 use crate::ledger::{self, Ledger};
 use crate::log;
-use crate::plan::{Plan, SecretId, StopPolicy};
+use crate::plan::{SecretId, StopPolicy};
 use crate::runner::{self, Setting, Spawned};
 use crate::secretbox::listener::{self, Listener};
 use crate::source::Backoff;
