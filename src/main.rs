@@ -22,6 +22,7 @@ mod file_locks;
 mod launch;
 mod ledger;
 mod log;
+mod metrics;
 mod once;
 mod outcome;
 mod output;

@@ -69,6 +69,10 @@ impl Health {
         stale
     }
 
+    pub fn is_stale(&self, id: TaskId) -> bool {
+        self.tasks[id.index()].stale
+    }
+
     /// How long until a task becomes stale.
     pub fn next_alarm(&self, now: DateTime<Utc>) -> Option<Duration> {
         self.alarms.first().map(|(at, _)| (*at - now).to_std().unwrap_or_default())

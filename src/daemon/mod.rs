@@ -6,6 +6,7 @@
 
 mod health;
 mod hooks;
+mod metrics;
 mod scheduler;
 mod words;
 
@@ -77,7 +78,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     serve(&listener, &setting);
     ask_again(&setting, sources, unavailable, &stop, &reports);
 
-    let mut scheduler = Scheduler::new(setting, ledger, reports);
+    let mut scheduler = Scheduler::new(setting, ledger, reports).map_err(one)?;
     scheduler.work(&inbox);
     listener.close();
     log::info("stopped", &[]);
