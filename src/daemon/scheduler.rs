@@ -291,9 +291,9 @@ impl Scheduler {
         let task = &self.setting.plan.task(ended.task).name;
         let mut tail = String::new();
         if let Some(run) = self.runs.remove(&ended.run) {
-            let context = Context::new(task, "", ended.run, String::new());
             let record = locked(&run.record);
-            record.settle(ended.outcome == Outcome::Success, &mut |lines| runner::log_output(lines, &context));
+            let log = &mut |lines: &str| runner::log_kept_output(lines, task, ended.run);
+            record.settle(ended.outcome == Outcome::Success, log);
             tail.push_str(record.tail());
         }
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
