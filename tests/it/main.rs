@@ -5,9 +5,14 @@
 
 mod harness;
 
-// Secrets: who gets them, and how.
+// What is read, and what is said about it.
+mod check;
+mod schedule;
+
+// Secrets: where they come from, who gets them, and how.
 mod deliver;
 mod redeem;
+mod source;
 
 // Runs: from the command to its outcome.
 mod run;
@@ -15,3 +20,7 @@ mod run;
 // The two programs that run tasks.
 mod daemon;
 mod once;
+
+// The code itself.
+mod crates;
+mod tidy;
