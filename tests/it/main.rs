@@ -21,6 +21,11 @@ mod run;
 mod daemon;
 mod once;
 
+// The real tools.
+mod borg;
+mod rclone;
+mod restic;
+
 // The code itself.
 mod crates;
 mod tidy;
