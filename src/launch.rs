@@ -6,7 +6,7 @@
 //! and sends one frame (arguments, environment, folder, umask, the program's identity) and the
 //! descriptors. End of file on the socket tells the daemon that exec worked.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -354,9 +354,4 @@ fn compare(program: &CStr, identity: &[u8; Identity::BYTES]) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(())
-}
-
-/// Whether `text` can be an argument or a variable of a process: it has no zero byte.
-pub fn can_be_passed(text: &[u8]) -> bool {
-    CString::new(text).is_ok()
 }

@@ -47,7 +47,7 @@ pub fn start() -> std::io::Result<()> {
 
 /// Waits until all lines are written, for a while.
 pub fn finish() {
-    QUEUE.wait_while(END_PATIENCE, |state| state.runs && (state.writing || !state.text.is_empty()));
+    drop(QUEUE.wait_while(END_PATIENCE, |state| state.runs && (state.writing || !state.text.is_empty())));
 }
 
 /// A line that nobody waits for.

@@ -13,6 +13,6 @@ mod redactor;
 #[cfg(test)]
 mod tests;
 
-pub use patterns::{PATTERN_MIN, Patterns};
+pub use patterns::Patterns;
 pub use record::Record;
 pub use redactor::Redactor;

@@ -205,7 +205,6 @@ impl<'p, 'c> Assembler<'p, 'c> {
             max_age: *pick(layers, |layer| &layer.max_age).unwrap_or(&MaxAge::FromSchedule),
             output: *pick(layers, |layer| &layer.output).unwrap_or(&OutputMode::Log),
             hooks: self.hooks(layers, context),
-            user: pick(layers, |layer| &layer.user).cloned(),
         }
     }
 

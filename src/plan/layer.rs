@@ -42,7 +42,6 @@ pub(super) struct Layer {
     pub environment: Setting<Vec<Variable>>,
     pub pass_environment: Setting<PassEnvironment>,
     pub working_directory: Setting<PathBuf>,
-    pub user: Setting<String>,
     pub timeout: Setting<Duration>,
     pub stop_signal: Setting<Signal>,
     pub stop_grace: Setting<Duration>,
@@ -91,7 +90,6 @@ pub(super) fn read<'c>(map: &mut Section<'c, '_>, scope: &mut Scope<'c>) -> Laye
         environment: Setting::read(map.take("environment"), |node| Some(command::environment(node, scope))),
         pass_environment: Setting::read(map.take("pass_environment"), |node| pass_environment(node, scope)),
         working_directory: Setting::read(map.take("working_directory"), |node| scope.path(node)),
-        user: Setting::read(map.take("user"), |node| user(node, scope)),
         timeout: Setting::read(map.take("timeout"), |node| node.positive_duration(&mut scope.problems)),
         stop_signal: Setting::read(map.take("stop_signal"), |node| node.word(&SIGNALS, &mut scope.problems)),
         stop_grace: Setting::read(map.take("stop_grace"), |node| node.duration(&mut scope.problems)),
@@ -156,16 +154,6 @@ fn pass_environment(node: &Node<'_>, scope: &mut Scope<'_>) -> Option<PassEnviro
         names.push(name.to_string());
     }
     Some(PassEnvironment::Named(names))
-}
-
-fn user(node: &Node<'_>, scope: &mut Scope<'_>) -> Option<String> {
-    const WANTED: &str = "the name of a user";
-    let name = node.text(WANTED, &mut scope.problems)?;
-    if name.contains([':', '/']) || name.contains(char::is_whitespace) || name.contains(char::is_control) {
-        scope.problems.add(node.at, format!("expected {WANTED}"));
-        return None;
-    }
-    Some(name.to_string())
 }
 
 fn retry(node: &Node<'_>, scope: &mut Scope<'_>) -> Option<RetryLayer> {

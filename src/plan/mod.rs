@@ -177,8 +177,6 @@ pub struct Policy {
     pub max_age: MaxAge,
     pub output: OutputMode,
     pub hooks: Hooks,
-    /// Run as this user; `None` is the daemon's own.
-    pub user: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

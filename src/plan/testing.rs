@@ -92,6 +92,5 @@ fn policy() -> Policy {
         max_age: MaxAge::Off,
         output: OutputMode::Log,
         hooks: Hooks::default(),
-        user: None,
     }
 }

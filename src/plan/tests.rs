@@ -35,31 +35,6 @@ fn variables(step: &Step) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-/// What `check --offline` prints for each `cases/NAME.yaml` stands in `cases/NAME.txt`.
-#[test]
-fn cases_are_answered_as_the_texts_beside_them_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases");
-    let mut count = 0;
-    for entry in fs::read_dir(&folder).expect("the folder of cases") {
-        let file = entry.expect("an entry").path();
-        if file.extension().is_none_or(|extension| extension != "yaml") {
-            continue;
-        }
-        let expected = fs::read_to_string(file.with_extension("txt")).expect("the text beside a case");
-        let name = Path::new(file.file_name().expect("a name"));
-        let text = config::read(&file).expect("a case's text");
-        let (kind, problems) = match load(&text) {
-            Ok((_, warnings)) => ("warning", warnings),
-            Err(problems) => ("error", problems),
-        };
-        assert_eq!(kind == "error", name.to_string_lossy().starts_with("bad"), "{}", name.display());
-        assert_eq!(printed(kind, problems, name), expected, "{}", name.display());
-        assert!(!expected.contains("hunter2"), "{} repeats a value", name.display());
-        count += 1;
-    }
-    assert!(count > 30, "only {count} cases");
-}
-
 fn printed(kind: &str, problems: Vec<Problem>, file: &Path) -> String {
     let mut text = String::new();
     for problem in problems {
@@ -92,7 +67,7 @@ fn without_a_word_everything_has_its_default() {
     assert_eq!(policy.retry, Retry { times: 0, delay: Duration::from_secs(60) });
     assert_eq!((policy.overlap, policy.missed), (Overlap::Skip, Missed::Run));
     assert_eq!((policy.missed_delay, policy.jitter), (Duration::from_secs(60), Duration::ZERO));
-    assert!(policy.locks.is_empty() && policy.only_if.is_none() && policy.user.is_none());
+    assert!(policy.locks.is_empty() && policy.only_if.is_none());
     assert_eq!((policy.run_anyway_after, policy.max_wait, policy.max_age), (None, None, MaxAge::FromSchedule));
     assert_eq!(policy.output, OutputMode::Log);
     let step = &task.steps[0];

@@ -63,11 +63,6 @@ impl Program {
         &self.main.path
     }
 
-    /// Where its links led.
-    pub fn real_path(&self) -> &Path {
-        &self.main.real
-    }
-
     /// What the launcher compares right before exec.
     pub fn identity(&self) -> Identity {
         self.main.identity

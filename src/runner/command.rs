@@ -93,7 +93,9 @@ pub fn run(
     };
     let end = thread::scope(|scope| {
         let pump = || pump::run(intake, outgoing, &ended_reader);
-        let waiter = move || drop(sender.send(Event::Exited(await_exit(session))));
+        let waiter = move || {
+            let _ = sender.send(Event::Exited(await_exit(session)));
+        };
         let threads = thread::Builder::new().spawn_scoped(scope, pump);
         let threads = threads.and_then(|_| thread::Builder::new().spawn_scoped(scope, waiter));
         let end = match threads {

@@ -58,11 +58,6 @@ pub fn session_of(pid: i32) -> Option<i32> {
     check(unsafe { libc::getsid(pid) }).ok()
 }
 
-pub fn own_session() -> i32 {
-    // SAFETY: getsid takes an integer, and 0 is this process.
-    unsafe { libc::getsid(0) }
-}
-
 /// Makes this process the leader of a new session without a terminal.
 pub fn lead_session() -> io::Result<()> {
     // SAFETY: setsid takes nothing.
@@ -79,7 +74,10 @@ pub fn kill_process(pid: i32, signal: i32) -> io::Result<()> {
 
 pub fn set_umask(mask: u32) -> u32 {
     // SAFETY: umask takes an integer and cannot fail.
-    u32::from(unsafe { libc::umask(mask as libc::mode_t) })
+    let before = unsafe { libc::umask(mask as libc::mode_t) };
+    // It has 16 bits on macOS.
+    #[allow(clippy::useless_conversion)]
+    u32::from(before)
 }
 
 /// No core file of this process or of what it becomes, and no look at its memory by others of
