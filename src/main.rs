@@ -32,6 +32,7 @@ mod runner;
 mod schedule;
 mod secret;
 mod secretbox;
+mod socket;
 mod source;
 mod startup;
 mod sys;

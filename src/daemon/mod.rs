@@ -25,7 +25,8 @@ use crate::ledger::{self, Ledger};
 use crate::log;
 use crate::plan::{Plan, SecretId, StopPolicy};
 use crate::runner::{self, Setting, Spawned};
-use crate::secretbox::listener::{self, Listener};
+use crate::secretbox::listener::Listener;
+use crate::socket;
 use crate::source::Backoff;
 use crate::startup::{self, Sources};
 use crate::sys;
@@ -50,7 +51,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     startup::make_folder(&folder.join("locks")).map_err(one)?;
     let _only_one_here = InstanceLock::take(&folder.join("lock")).map_err(one)?;
     let socket = loaded.plan.secretbox.socket.clone();
-    listener::prepare_folder(socket.parent().unwrap_or(Path::new("/"))).map_err(one)?;
+    socket::prepare_folder(socket.parent().unwrap_or(Path::new("/"))).map_err(one)?;
     let _only_one_there = InstanceLock::take(&socket.with_extension("lock")).map_err(one)?;
 
     let prepared = startup::prepare(loaded.plan, &loaded.host, socket, umask)?;
