@@ -24,7 +24,7 @@ use crate::log;
 use crate::outcome::{self, Outcome, RunId};
 use crate::output::Record;
 use crate::plan::{Plan, SecretId, Task, TaskId};
-use crate::runner::{self, Context, RunSwitch, Setting, StopOrder, Streams, Try};
+use crate::runner::{self, Context, Happening, Hook, RunSwitch, Setting, StopOrder, Streams, Try, TryEnd};
 use crate::secretbox::listener::Listener;
 use crate::startup::{self, Prepared, Sources};
 use crate::sys;
@@ -166,13 +166,8 @@ fn wait_for_locks(plan: &Plan, task: &Task, stop: &AtomicBool) -> Result<Option<
 
 fn run_on_terminal(setting: &Setting, task: TaskId, switch: &RunSwitch) -> Result<u8, Vec<Error>> {
     let step = &setting.plan.task(task).steps[0];
-    let context = Context {
-        task: setting.plan.task(task).name.as_str().into(),
-        step: step.name.as_str().into(),
-        run: ONCE,
-        slot: now(&setting.plan),
-        variables: Vec::new(),
-    };
+    let task_name = &setting.plan.task(task).name;
+    let context = Context::new(task_name, &step.name, ONCE, now(&setting.plan));
     let policy = setting.plan.task(task).policy.stop;
     let switches = [&switch.steps];
     let end = runner::run_command(setting, step, &context, Streams::Inherited, policy, None, &switches);
@@ -184,30 +179,41 @@ fn run_task(setting: &Setting, id: TaskId, only_step: Option<String>, switch: &R
     let task = setting.plan.task(id);
     let record = Mutex::new(Record::new(task.policy.output));
     let started = Instant::now();
+    let mut happening = Happening::of_start(id, ONCE, now(&setting.plan));
+    runner::call_hook(setting, Hook::Start, &happening, &switch.finally);
     let deadline = task.policy.timeout.map(|timeout| started + timeout);
-    let attempt = Try { task: id, run: ONCE, slot: now(&setting.plan), deadline, only_step };
-    let mut delay = task.policy.retry.delay;
-    let mut retries = task.policy.retry.times;
-    let end = loop {
-        let end = runner::run_try(setting, &attempt, switch, &record);
-        let again = end.outcome == Outcome::Failure && !end.fatal && retries > 0 && !switch.steps.is_stopped();
-        if !again || !switch.steps.pause(delay) {
-            break end;
-        }
-        retries -= 1;
-        delay *= 2;
-    };
-    let context = Context {
-        task: task.name.as_str().into(),
-        step: "".into(),
-        run: ONCE,
-        slot: String::new(),
-        variables: Vec::new(),
-    };
-    let mut record = record.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let attempt = Try { task: id, run: ONCE, slot: happening.slot.clone(), deadline, only_step };
+    let end = try_until_it_ends(setting, &attempt, switch, &record);
+
+    let record = record.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let context = Context::new(&task.name, "", ONCE, String::new());
     record.settle(end.outcome == Outcome::Success, &mut |lines| runner::log_output(lines, &context));
-    runner::log_end(&task.name, ONCE, &end, Some(started.elapsed()));
+    let took = started.elapsed();
+    runner::log_end(&task.name, ONCE, &end, Some(took));
+    happening.outcome = Some(end.outcome);
+    happening.exit_code = end.exit_code;
+    happening.took = Some(took);
+    happening.tail = record.tail().to_owned();
+    for hook in runner::hooks_of_end(end.outcome, false) {
+        runner::call_hook(setting, hook, &happening, &switch.finally);
+    }
     Ok(exit_status(end.outcome))
+}
+
+/// Tries again after a failure as often as the task's `retry` says.
+fn try_until_it_ends(setting: &Setting, attempt: &Try, switch: &RunSwitch, record: &Mutex<Record>) -> TryEnd {
+    let retry = setting.plan.task(attempt.task).policy.retry;
+    let mut delay = retry.delay;
+    let mut end = runner::run_try(setting, attempt, switch, record);
+    for _ in 0..retry.times {
+        let is_final = end.outcome != Outcome::Failure || end.fatal;
+        if is_final || !switch.steps.pause(delay) {
+            break;
+        }
+        delay *= 2;
+        end = runner::run_try(setting, attempt, switch, record);
+    }
+    end
 }
 
 fn exit_status(outcome: Outcome) -> u8 {

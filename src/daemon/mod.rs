@@ -4,6 +4,7 @@
 //! only report to it. Each try of a run has a thread of its own, so that nothing a command does
 //! can hold up the scheduler, the listener or another run.
 
+mod hooks;
 mod scheduler;
 mod words;
 

@@ -1,6 +1,6 @@
 //! The one thread that holds the agenda and acts on what it says; all others only report to it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::signal::SIGHUP;
 
+use super::hooks::HookThreads;
 use super::{Report, available, guarded, locked, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
 use crate::clock;
@@ -16,13 +17,16 @@ use crate::ledger::{self, Ledger};
 use crate::log;
 use crate::outcome::{Outcome, RunId};
 use crate::output::Record;
-use crate::plan::{LockRequest, OutputMode, TaskId};
-use crate::runner::{self, Context, RunSwitch, Setting, StopOrder, StopSwitch, Streams, TryEnd};
+use crate::plan::{LockRequest, OutputMode, Plan, TaskId};
+use crate::runner::{self, Context, Happening, Hook, RunSwitch, Setting, StopOrder, StopSwitch, Streams, TryEnd};
 use crate::sys;
 
 /// The longest wait before the wall clock is read again: a waiting thread does not see a suspend,
 /// nor that somebody sets the clock.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
+
+/// While all that is left is hooks, which report to nobody.
+const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
 
 /// The scheduler's own thread.
 pub struct Scheduler {
@@ -32,6 +36,9 @@ pub struct Scheduler {
     reports: Sender<Report>,
     runs: HashMap<RunId, RunHandle>,
     file_locks: BTreeMap<TaskId, Held>,
+    hooks: HookThreads,
+    /// Tasks whose last run failed.
+    in_trouble: BTreeSet<TaskId>,
     closing: bool,
 }
 
@@ -47,6 +54,8 @@ impl Scheduler {
         let now = clock::now();
         let plan = setting.plan.clone();
         let (agenda, actions) = Agenda::new(plan, locked(&ledger).state(), now, &sys::boot_id(), &sys::machine_id());
+        let hooks = HookThreads::new(setting.clone());
+        let in_trouble = in_trouble(&setting.plan, locked(&ledger).state());
         let mut scheduler = Scheduler {
             setting,
             agenda,
@@ -54,6 +63,8 @@ impl Scheduler {
             reports,
             runs: HashMap::new(),
             file_locks: BTreeMap::new(),
+            hooks,
+            in_trouble,
             closing: false,
         };
         scheduler.perform(actions);
@@ -64,8 +75,9 @@ impl Scheduler {
 
     /// Handles reports as they come and the clock in between, until all is over.
     pub fn work(&mut self, inbox: &Receiver<Report>) {
-        while !(self.closing && self.agenda.is_idle()) {
-            let wake = self.agenda.next_wake(clock::now()).unwrap_or(LOOK_AT_CLOCK).min(LOOK_AT_CLOCK);
+        while !(self.closing && self.agenda.is_idle() && self.hooks.are_done()) {
+            let longest = if self.closing { LOOK_AT_HOOKS } else { LOOK_AT_CLOCK };
+            let wake = self.agenda.next_wake(clock::now()).unwrap_or(longest).min(longest);
             match inbox.recv_timeout(wake) {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::Signal(signal)) => self.signalled(signal),
@@ -81,6 +93,7 @@ impl Scheduler {
         }
         if self.closing {
             log::warn("a second signal, ending all runs at once", &[]);
+            self.hooks.switch.tell(StopOrder::Kill);
             return self.runs.values().for_each(|run| run.switch.tell(StopOrder::Kill));
         }
         log::info("stopping", &[("runs", &self.runs.len())]);
@@ -176,6 +189,9 @@ impl Scheduler {
                 ("attempt", &attempt.attempt),
             ],
         );
+        if attempt.attempt == 1 {
+            self.hooks.call(vec![Hook::Start], Happening::of_start(attempt.task, attempt.run, slot.clone()));
+        }
         let (setting, reports) = (self.setting.clone(), self.reports.clone());
         let run = attempt.run;
         let attempt = runner::Try { task: attempt.task, run, slot, deadline, only_step: None };
@@ -192,19 +208,31 @@ impl Scheduler {
 
     fn ended(&mut self, ended: &Ended) {
         let task = &self.setting.plan.task(ended.task).name;
+        let mut tail = String::new();
         if let Some(run) = self.runs.remove(&ended.run) {
-            let context = Context {
-                task: task.as_str().into(),
-                step: "".into(),
-                run: ended.run,
-                slot: String::new(),
-                variables: Vec::new(),
-            };
-            let success = ended.outcome == Outcome::Success;
-            locked(&run.record).settle(success, &mut |lines| runner::log_output(lines, &context));
+            let context = Context::new(task, "", ended.run, String::new());
+            let record = locked(&run.record);
+            record.settle(ended.outcome == Outcome::Success, &mut |lines| runner::log_output(lines, &context));
+            tail.push_str(record.tail());
         }
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
         runner::log_end(task, ended.run, &end, ended.took);
+        let in_trouble = self.in_trouble.contains(&ended.task);
+        match ended.outcome {
+            Outcome::Success => drop(self.in_trouble.remove(&ended.task)),
+            outcome if outcome.is_failure() => drop(self.in_trouble.insert(ended.task)),
+            _ => {}
+        }
+        let happening = Happening {
+            task: ended.task,
+            run: ended.run,
+            slot: self.time(ended.slot),
+            outcome: Some(ended.outcome),
+            exit_code: ended.exit_code,
+            took: ended.took,
+            tail,
+        };
+        self.hooks.call(runner::hooks_of_end(ended.outcome, in_trouble), happening);
     }
 
     pub fn tell_of_start(&self) {
@@ -236,6 +264,11 @@ impl Scheduler {
     }
 }
 
+fn in_trouble(plan: &Plan, state: &ledger::State) -> BTreeSet<TaskId> {
+    let failed = |name: &str| state.tasks.get(name).and_then(|task| task.last_outcome).is_some_and(Outcome::is_failure);
+    plan.tasks().filter(|(_, task)| failed(&task.name)).map(|(id, _)| id).collect()
+}
+
 fn try_ended(run: RunId, end: TryEnd) -> Event {
     Event::TryEnded { run, outcome: end.outcome, exit_code: end.exit_code, fatal: end.fatal }
 }
@@ -254,13 +287,7 @@ fn condition_holds(setting: &Setting, task: TaskId) -> bool {
         return true;
     };
     let check = &condition.check;
-    let context = Context {
-        task: task.name.as_str().into(),
-        step: check.name.as_str().into(),
-        run: RunId(0),
-        slot: String::new(),
-        variables: Vec::new(),
-    };
+    let context = Context::new(&task.name, &check.name, RunId(0), String::new());
     let record = Mutex::new(Record::new(OutputMode::Discard));
     let deadline = check.timeout.map(|timeout| Instant::now() + timeout);
     let switch = StopSwitch::default();

@@ -167,7 +167,7 @@ fn secretbox<'c>(node: Option<&'c Node<'_>>, scope: &mut Scope<'c>) -> Option<Se
     }
     let (at, socket) = match socket {
         Some((at, socket)) => (at, socket?),
-        None => (at, default_socket(at, scope)?),
+        None => (at, scope.host.default_socket()),
     };
     if socket.as_os_str().len() > MAX_SOCKET_PATH {
         scope.problems.add(at, format!("the path of the socket is longer than {MAX_SOCKET_PATH} bytes"));
@@ -181,19 +181,6 @@ fn secretbox<'c>(node: Option<&'c Node<'_>>, scope: &mut Scope<'c>) -> Option<Se
         max_token_ttl: max_token_ttl.unwrap_or(DEFAULT_MAX_TOKEN_TTL),
         memory: memory.unwrap_or(default_memory),
     })
-}
-
-fn default_socket(at: u32, scope: &mut Scope<'_>) -> Option<PathBuf> {
-    let socket = scope.host.default_socket();
-    if socket.is_none() {
-        let hint = "give `secretbox.socket`, in a folder that only you can enter";
-        scope.problems.add_hint(
-            at,
-            "no place for the socket: XDG_RUNTIME_DIR is not set and `secretbox.socket` neither",
-            Some(hint.to_string()),
-        );
-    }
-    socket
 }
 
 /// Reads the tasks, and assembles each as long as there is no problem.

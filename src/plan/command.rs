@@ -11,7 +11,7 @@ use crate::config::{Kind, Node, Section, Value};
 use crate::program::Sha256Digest;
 
 /// The daemon's variables that no command ever gets: they are between it and its supervisor.
-pub const NEVER_PASSED_ON: [&str; 4] = ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "LISTEN_*", "WATCHDOG_*"];
+const NEVER_PASSED_ON: [&str; 4] = ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "LISTEN_*", "WATCHDOG_*"];
 
 const WANTED_COMMAND: &str = "a list such as [restic, backup, ~/Documents]";
 const WANTED_STEP: &str = "a command, or a map with `command`";

@@ -52,11 +52,11 @@ impl Host {
         }
     }
 
-    /// The daemon's socket where the file names none; `None` if nothing tells a place for it.
-    pub fn default_socket(&self) -> Option<PathBuf> {
+    /// The daemon's socket where the file names none.
+    pub fn default_socket(&self) -> PathBuf {
         match first_absolute(&self.runtime_directory) {
-            Some(given) => Some(given.join("socket")),
-            None if self.root && self.system == System::Linux => Some(SYSTEM_SOCKET.into()),
+            Some(given) => given.join("socket"),
+            None if self.root && self.system == System::Linux => SYSTEM_SOCKET.into(),
             None => self.user_socket(),
         }
     }
@@ -64,19 +64,20 @@ impl Host {
     /// Where a client looks for a daemon, its own user's first.
     pub fn client_sockets(&self) -> Vec<PathBuf> {
         let system = (self.system == System::Linux).then(|| SYSTEM_SOCKET.into());
-        let mut sockets: Vec<PathBuf> = self.user_socket().into_iter().chain(system).collect();
+        let mut sockets: Vec<PathBuf> = [self.user_socket()].into_iter().chain(system).collect();
         if self.root {
             sockets.reverse();
         }
         sockets
     }
 
-    fn user_socket(&self) -> Option<PathBuf> {
+    /// A user without a runtime directory, as in a container, has the socket with the state.
+    fn user_socket(&self) -> PathBuf {
         let dir = match self.system {
             System::Linux => first_absolute(&self.xdg_runtime_dir),
             System::MacOs => first_absolute(&self.user_temp_dir),
         };
-        dir.map(|dir| dir.join("backupnizza/socket"))
+        dir.map_or_else(|| self.user_state_dir().join("socket"), |dir| dir.join("backupnizza/socket"))
     }
 
     /// The state directory where the file names none.
@@ -85,8 +86,14 @@ impl Host {
             return given;
         }
         match self.system {
-            System::MacOs => self.home.join("Library/Application Support/backupnizza"),
             System::Linux if self.root => "/var/lib/backupnizza".into(),
+            _ => self.user_state_dir(),
+        }
+    }
+
+    fn user_state_dir(&self) -> PathBuf {
+        match self.system {
+            System::MacOs => self.home.join("Library/Application Support/backupnizza"),
             System::Linux => {
                 let given = first_absolute(&self.xdg_state_home);
                 given.unwrap_or_else(|| self.home.join(".local/state")).join("backupnizza")
@@ -126,19 +133,19 @@ mod tests {
     #[test]
     fn a_user_and_root_have_places_of_their_own_and_clients_try_both() {
         let user = host();
-        assert_eq!(user.default_socket(), Some("/run/user/1000/backupnizza/socket".into()));
+        assert_eq!(user.default_socket(), Path::new("/run/user/1000/backupnizza/socket"));
         assert_eq!(user.default_state_dir(), Path::new("/home/user/.local/state/backupnizza"));
         let both = ["/run/user/1000/backupnizza/socket", "/run/backupnizza/socket"].map(PathBuf::from);
         assert_eq!(user.client_sockets(), both);
         let root = Host { root: true, ..host() };
-        assert_eq!(root.default_socket(), Some("/run/backupnizza/socket".into()));
+        assert_eq!(root.default_socket(), Path::new("/run/backupnizza/socket"));
         assert_eq!(root.default_state_dir(), Path::new("/var/lib/backupnizza"));
     }
 
     #[test]
-    fn a_user_without_runtime_directory_gets_no_socket_of_root() {
+    fn a_user_without_runtime_directory_has_the_socket_with_the_state() {
         let user = Host { xdg_runtime_dir: None, ..host() };
-        assert_eq!(user.default_socket(), None);
+        assert_eq!(user.default_socket(), Path::new("/home/user/.local/state/backupnizza/socket"));
     }
 
     #[test]
@@ -149,14 +156,14 @@ mod tests {
             state_directory: Some("/var/lib/nightly".into()),
             ..host()
         };
-        assert_eq!(service.default_socket(), Some("/run/nightly/socket".into()));
+        assert_eq!(service.default_socket(), Path::new("/run/nightly/socket"));
         assert_eq!(service.default_state_dir(), Path::new("/var/lib/nightly"));
     }
 
     #[test]
     fn macos_keeps_to_its_own_folders() {
         let mac = Host { system: System::MacOs, user_temp_dir: Some("/var/folders/ab/T/".into()), ..host() };
-        assert_eq!(mac.default_socket(), Some("/var/folders/ab/T/backupnizza/socket".into()));
+        assert_eq!(mac.default_socket(), Path::new("/var/folders/ab/T/backupnizza/socket"));
         assert_eq!(mac.default_state_dir(), Path::new("/home/user/Library/Application Support/backupnizza"));
     }
 

@@ -27,6 +27,7 @@ use crate::program::Sha256Digest;
 use crate::schedule::Schedule;
 use crate::secret::Protection;
 
+pub use command::is_never_passed_on;
 pub use host::{Host, System};
 pub use programs::Programs;
 

@@ -361,15 +361,6 @@ tasks:
 }
 
 #[test]
-fn without_any_place_for_the_socket_it_must_be_given() {
-    let host = Host { xdg_runtime_dir: None, ..Host::elsewhere("/etc/backup.yaml".into()) };
-    let from = |text| Plan::from_config(&Config::parse(text).expect("well-formed"), &host);
-    let problems = from("tasks: []").expect_err("no place");
-    assert!(problems[0].what.contains("XDG_RUNTIME_DIR"), "{problems:?}");
-    assert!(from("{secretbox: {socket: ~/s}, tasks: []}").is_ok());
-}
-
-#[test]
 fn what_a_small_file_makes_of_profiles_is_bounded() {
     let mut text = format!("profiles: {{p: {{environment: {{A: {}}}}}}}\ntasks:\n", "x".repeat(100_000));
     for index in 0..1_000 {

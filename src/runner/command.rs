@@ -34,8 +34,16 @@ pub struct Context {
     pub run: RunId,
     /// RFC 3339.
     pub slot: String,
-    /// Further variables, of a hook for instance.
-    pub variables: Vec<(String, String)>,
+    /// Further variables, and what is to be read on standard input: a hook's.
+    pub variables: Vec<(&'static str, String)>,
+    pub stdin: Option<String>,
+}
+
+impl Context {
+    /// For a command, or output, of a task's run.
+    pub fn new(task: &str, step: &str, run: RunId, slot: String) -> Context {
+        Context { task: task.into(), step: step.into(), run, slot, variables: Vec::new(), stdin: None }
+    }
 }
 
 /// Where a command's standard streams lead.
@@ -133,7 +141,7 @@ fn start(setting: &Setting, step: &Step, context: &Context, streams: &Streams<'_
     for notice in notices {
         log::warn(&notice.what, &[("program", &notice.object), ("task", &context.task)]);
     }
-    let mut given = Channels::open(setting, step)?;
+    let mut given = Channels::open(setting, step, context)?;
     let stdin = match given.stdin.take() {
         Some(stdin) => stdin,
         None => default_stdin(streams)?,

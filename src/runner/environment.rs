@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::plan::PassEnvironment;
+use crate::plan::{self, PassEnvironment};
 
 /// Passed on without being asked for.
 const PASSED: &[&str] = &[
@@ -29,10 +29,6 @@ const PASSED: &[&str] = &[
     "no_proxy",
 ];
 const PASSED_PREFIXES: &[&str] = &["LC_", "XDG_", "SSL_CERT_"];
-
-/// How a service manager and a parent daemon talk to this one.
-const NEVER_PASSED: &[&str] = &["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"];
-const NEVER_PASSED_PREFIXES: &[&str] = &["LISTEN_", "WATCHDOG_", "BACKUPNIZZA_"];
 
 /// The daemon's own variables, as far as any command may ever see them.
 #[derive(Debug, Clone)]
@@ -66,8 +62,10 @@ impl Inherited {
     }
 }
 
+/// Also what a parent daemon's commands are told of their own run.
 fn is_private(name: &OsStr) -> bool {
-    matches(name, NEVER_PASSED, NEVER_PASSED_PREFIXES)
+    let name = name.to_string_lossy();
+    plan::is_never_passed_on(&name) || name.starts_with("BACKUPNIZZA_")
 }
 
 fn is_passed(name: &OsStr, asked: &PassEnvironment) -> bool {

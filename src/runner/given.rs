@@ -32,26 +32,33 @@ pub struct Channels {
 }
 
 impl Channels {
-    pub fn open(setting: &Setting, step: &Step) -> Result<Channels, Error> {
+    pub fn open(setting: &Setting, step: &Step, context: &Context) -> Result<Channels, Error> {
         let failed = |error: io::Error| Error::new("pipe", error);
-        let mut given = Channels::default();
+        let mut channels = Channels::default();
         if let Some(id) = step.stdin {
             let secret = loaded(setting, id)?;
-            let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-            given.stdin = Some(theirs.into());
-            let outgoing = Outgoing::new(Channel::Socket(ours), String::new(), secret, String::new());
-            given.outgoing.push(outgoing.map_err(failed)?);
+            let ours = channels.open_stdin().map_err(failed)?;
+            channels.outgoing.push(Outgoing::secret(ours, Wrap::default(), secret).map_err(failed)?);
+        } else if let Some(text) = &context.stdin {
+            let ours = channels.open_stdin().map_err(failed)?;
+            channels.outgoing.push(Outgoing::text(ours, text.clone()).map_err(failed)?);
         }
         for (_, value) in &step.environment {
             if let Value::File { secret, wrap } = value {
                 let secret = loaded(setting, *secret)?;
                 let (theirs, ours) = io::pipe().map_err(failed)?;
-                given.files.push(theirs);
-                let outgoing = Outgoing::new(Channel::Pipe(ours), wrap.prefix.clone(), secret, wrap.suffix.clone());
-                given.outgoing.push(outgoing.map_err(failed)?);
+                channels.files.push(theirs);
+                channels.outgoing.push(Outgoing::secret(Channel::Pipe(ours), wrap.clone(), secret).map_err(failed)?);
             }
         }
-        Ok(given)
+        Ok(channels)
+    }
+
+    /// A socket pair: unlike a pipe, nobody else can open it through /proc.
+    fn open_stdin(&mut self) -> io::Result<Channel> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.stdin = Some(theirs.into());
+        Ok(Channel::Socket(ours))
     }
 }
 
@@ -112,7 +119,7 @@ fn run_variables(setting: &Setting, context: &Context) -> Vec<Variable> {
         ("BACKUPNIZZA_SLOT", context.slot.as_bytes()),
         ("BACKUPNIZZA_SOCKET", setting.socket.as_os_str().as_bytes()),
     ];
-    let further = context.variables.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let further = context.variables.iter().map(|(name, value)| (*name, value.as_bytes()));
     known.into_iter().chain(further).map(|(name, value)| Variable::text(name.as_bytes(), value)).collect()
 }
 

@@ -5,6 +5,7 @@
 mod command;
 mod environment;
 mod given;
+mod hooks;
 mod pump;
 mod stop;
 
@@ -24,6 +25,7 @@ use crate::sys::LauncherImage;
 
 pub use command::{Context, Cut, End, Streams, log_output, run as run_command};
 pub use environment::Inherited;
+pub use hooks::{Happening, Hook, call as call_hook, hooks_of_end};
 pub use stop::{Order as StopOrder, RunSwitch, StopSwitch, end_session, members};
 
 /// What all runs of a process share.
@@ -116,7 +118,7 @@ impl TryEnd {
 /// Runs the steps of a task once, then its `finally`, whatever happened.
 pub fn run_try(setting: &Setting, attempt: &Try, switch: &RunSwitch, record: &Mutex<Record>) -> TryEnd {
     let task = setting.plan.task(attempt.task);
-    let run = TryRun { setting, attempt, task, name: task.name.as_str().into(), record };
+    let run = TryRun { setting, attempt, task, record };
     let steps: Vec<&Step> =
         task.steps.iter().filter(|step| attempt.only_step.as_ref().is_none_or(|only| *only == step.name)).collect();
     let end = match task.order {
@@ -130,7 +132,6 @@ struct TryRun<'a> {
     setting: &'a Setting,
     attempt: &'a Try,
     task: &'a Task,
-    name: Arc<str>,
     record: &'a Mutex<Record>,
 }
 
@@ -178,13 +179,7 @@ impl TryRun<'_> {
     }
 
     fn step(&self, step: &Step, deadline: Option<Instant>, switches: &[&StopSwitch]) -> TryEnd {
-        let context = Context {
-            task: self.name.clone(),
-            step: step.name.as_str().into(),
-            run: self.attempt.run,
-            slot: self.attempt.slot.clone(),
-            variables: Vec::new(),
-        };
+        let context = Context::new(&self.task.name, &step.name, self.attempt.run, self.attempt.slot.clone());
         let own_deadline = step.timeout.map(|timeout| Instant::now() + timeout);
         let deadline = deadline.into_iter().chain(own_deadline).min();
         let streams = Streams::Recorded(self.record);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::output::Redactor;
+use crate::plan::Wrap;
 use crate::secret::Secret;
 use crate::sys::{self, Interest, Watched};
 
@@ -17,12 +18,12 @@ use crate::sys::{self, Interest, Watched};
 /// hold the pipe open for ever.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// A secret on its way to a command.
+/// A secret with the text around it, or a text alone, on its way to a command.
 pub struct Outgoing {
-    pub channel: Channel,
-    pub prefix: String,
-    pub secret: Arc<Secret>,
-    pub suffix: String,
+    channel: Channel,
+    prefix: String,
+    secret: Option<Arc<Secret>>,
+    suffix: String,
     written: usize,
 }
 
@@ -35,9 +36,14 @@ pub enum Channel {
 }
 
 impl Outgoing {
-    pub fn new(channel: Channel, prefix: String, secret: Arc<Secret>, suffix: String) -> io::Result<Outgoing> {
+    pub fn secret(channel: Channel, wrap: Wrap, secret: Arc<Secret>) -> io::Result<Outgoing> {
         sys::set_nonblocking(channel.as_fd())?;
-        Ok(Outgoing { channel, prefix, secret, suffix, written: 0 })
+        Ok(Outgoing { channel, prefix: wrap.prefix, secret: Some(secret), suffix: wrap.suffix, written: 0 })
+    }
+
+    pub fn text(channel: Channel, text: String) -> io::Result<Outgoing> {
+        sys::set_nonblocking(channel.as_fd())?;
+        Ok(Outgoing { channel, prefix: text, secret: None, suffix: String::new(), written: 0 })
     }
 
     /// Writes what the command takes at the moment. False: nothing more is to be written.
@@ -45,7 +51,7 @@ impl Outgoing {
         loop {
             let mut parts = [
                 IoSlice::new(self.prefix.as_bytes()),
-                IoSlice::new(self.secret.expose()),
+                IoSlice::new(self.secret.as_ref().map_or(&[], |secret| secret.expose())),
                 IoSlice::new(self.suffix.as_bytes()),
             ];
             let mut rest = &mut parts[..];
