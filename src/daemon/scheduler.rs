@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::signal::SIGHUP;
 
+use super::answers::{self, Desk};
 use super::hooks::HookThreads;
+use super::secrets::Keeper;
 use super::{Report, available, guarded, locked, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
 use crate::clock;
@@ -30,9 +32,11 @@ const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
 
 /// The scheduler's own thread.
 pub struct Scheduler {
-    setting: Arc<Setting>,
-    agenda: Agenda,
-    ledger: Arc<Mutex<Ledger>>,
+    pub(super) setting: Arc<Setting>,
+    pub(super) agenda: Agenda,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) desk: Desk,
     reports: Sender<Report>,
     runs: HashMap<RunId, RunHandle>,
     file_locks: BTreeMap<TaskId, Held>,
@@ -50,7 +54,12 @@ struct RunHandle {
 }
 
 impl Scheduler {
-    pub fn new(setting: Arc<Setting>, ledger: Arc<Mutex<Ledger>>, reports: Sender<Report>) -> Scheduler {
+    pub fn new(
+        setting: Arc<Setting>,
+        ledger: Arc<Mutex<Ledger>>,
+        keeper: Arc<Keeper>,
+        reports: Sender<Report>,
+    ) -> Scheduler {
         let now = clock::now();
         let plan = setting.plan.clone();
         let (agenda, actions) = Agenda::new(plan, locked(&ledger).state(), now, &sys::boot_id(), &sys::machine_id());
@@ -60,6 +69,8 @@ impl Scheduler {
             setting,
             agenda,
             ledger,
+            keeper,
+            desk: Desk::new(),
             reports,
             runs: HashMap::new(),
             file_locks: BTreeMap::new(),
@@ -81,6 +92,7 @@ impl Scheduler {
             match inbox.recv_timeout(wake) {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::Signal(signal)) => self.signalled(signal),
+                Ok(Report::Control(request, client)) => self.answer(request, client),
                 Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -107,7 +119,7 @@ impl Scheduler {
     }
 
     /// Does what the agenda says, in its order; answers that are due at once are given at once.
-    fn perform(&mut self, actions: Vec<Action>) {
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             if let Some(answer) = self.act(action) {
@@ -132,9 +144,15 @@ impl Scheduler {
             Action::NotRun { task, slot, outcome, .. } => {
                 let slot = self.time(slot);
                 log::warn("not run", &[("task", self.name(task)), ("slot", &slot), ("outcome", &outcome)]);
+                if !self.agenda.is_due(task) {
+                    self.desk.not_run(task, outcome);
+                }
             }
             Action::ManualAnswer { .. } | Action::StopAnswer { .. } => {}
-            Action::Notice(notice) => words::tell(&notice, &self.setting.plan),
+            Action::Notice(notice) => {
+                words::tell(&notice, &self.setting.plan);
+                self.note(&notice);
+            }
         }
         None
     }
@@ -190,6 +208,8 @@ impl Scheduler {
             ],
         );
         if attempt.attempt == 1 {
+            let clients = self.desk.started(attempt.task, attempt.run);
+            clients.into_iter().for_each(|client| locked(&handle.record).follow(answers::follower(client)));
             self.hooks.call(vec![Hook::Start], Happening::of_start(attempt.task, attempt.run, slot.clone()));
         }
         let (setting, reports) = (self.setting.clone(), self.reports.clone());
@@ -208,13 +228,16 @@ impl Scheduler {
 
     fn ended(&mut self, ended: &Ended) {
         let task = &self.setting.plan.task(ended.task).name;
-        let mut tail = String::new();
+        let (mut tail, mut last_line) = (String::new(), None);
         if let Some(run) = self.runs.remove(&ended.run) {
             let context = Context::new(task, "", ended.run, String::new());
             let record = locked(&run.record);
             record.settle(ended.outcome == Outcome::Success, &mut |lines| runner::log_output(lines, &context));
             tail.push_str(record.tail());
+            last_line = record.last_line().map(str::to_owned);
         }
+        self.desk.ended(ended, last_line.as_deref());
+        self.keeper.let_go(self.runs.keys().min().copied());
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
         runner::log_end(task, ended.run, &end, ended.took);
         let in_trouble = self.in_trouble.contains(&ended.task);

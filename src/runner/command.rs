@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::given::{self, Channels, Variable};
-use super::pump::{self, Outgoing};
+use super::pump::{self, Lookout, Outgoing};
 use super::stop::{self, Event, KILL_TIME, Order, STOP_PAUSE, StopSwitch};
 use super::{Setting, Spawned};
 use crate::error::Error;
@@ -83,15 +83,19 @@ pub fn run(
         switch.listen(sender.clone());
     }
     let (ended_reader, ended_writer) = io::pipe().map_err(|error| Error::new("pipe", error))?;
+    // Before any secret is given, so that no wiping of it goes unheard.
+    let valid = setting.redaction.valid();
     let started = start(setting, step, context, &streams)?;
     let session = started.spawned.pid;
     let end = thread::scope(|scope| {
-        if let Streams::Recorded(record) = streams {
-            let redactor = Redactor::new(setting.secretbox.arena(), setting.patterns());
-            let sink = |lines: &str| record_lines(record, lines, context);
-            let (output, outgoing, ended) = (started.output, started.outgoing, &ended_reader);
-            scope.spawn(move || pump::run(output, outgoing, ended, redactor, sink));
-        }
+        let redactor = Redactor::new(setting.secretbox.arena(), valid.patterns.clone());
+        let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
+        let sink = |lines: &str| match streams {
+            Streams::Recorded(record) => record_lines(record, lines, context),
+            Streams::Inherited => {}
+        };
+        let (output, outgoing, ended) = (started.output, started.outgoing, &ended_reader);
+        scope.spawn(move || pump::run(output, outgoing, ended, redactor, lookout, sink));
         scope.spawn(move || sender.send(Event::Exited(await_exit(session))));
         let end = Watch { session, events: &events, stop_policy, context }.until_end(deadline);
         setting.secretbox.revoke(session);

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::redaction::{Redaction, Valid};
 use crate::output::Redactor;
 use crate::plan::Wrap;
 use crate::secret::Secret;
@@ -83,23 +84,52 @@ impl AsFd for Channel {
     }
 }
 
+/// What to keep out of a command's output, as it is at present.
+pub struct Lookout<'a> {
+    pub redaction: &'a Redaction,
+    pub valid: Arc<Valid>,
+    /// The command was given secrets: what it prints after they were wiped is shown to nobody.
+    pub has_secrets: bool,
+}
+
+impl Lookout<'_> {
+    /// Something else is to be looked for. True: all secrets were wiped.
+    fn renew(&mut self, redactor: &mut Redactor, sink: &mut impl FnMut(&str)) -> bool {
+        let now = self.redaction.valid();
+        let wiped = now.wipes != self.valid.wipes;
+        if wiped && self.has_secrets {
+            redactor.withhold(sink);
+        } else {
+            redactor.look_for(now.patterns.clone());
+        }
+        self.valid = now;
+        wiped
+    }
+}
+
 /// Moves output into `redactor` and secrets out until the output has ended, or, once `ended` is
-/// closed from the other side, until it has been drained for long enough.
+/// closed from the other side, until it has been drained for long enough. What `lookout` says comes
+/// before what is read after it.
 pub fn run(
     output: Option<PipeReader>,
     mut outgoing: Vec<Outgoing>,
     ended: &PipeReader,
     mut redactor: Redactor,
+    mut lookout: Lookout<'_>,
     mut sink: impl FnMut(&str),
 ) {
     let mut output = output;
     let mut drain_until: Option<Instant> = None;
     while drain_until.is_none() || output.is_some() {
         outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
-        let ready = match wait(output.as_ref(), &outgoing, drain_until.is_none().then_some(ended), drain_until) {
+        let ended = drain_until.is_none().then_some(ended);
+        let ready = match wait(output.as_ref(), &outgoing, ended, &lookout.valid.over, drain_until) {
             Ok(ready) => ready,
             Err(_) => break,
         };
+        if ready.over && lookout.renew(&mut redactor, &mut sink) {
+            outgoing.clear();
+        }
         if ready.ended {
             drain_until = Some(Instant::now() + DRAIN_TIME);
         }
@@ -116,15 +146,18 @@ pub fn run(
 struct Ready {
     output: bool,
     ended: bool,
+    over: bool,
 }
 
 fn wait(
     output: Option<&PipeReader>,
     outgoing: &[Outgoing],
     ended: Option<&PipeReader>,
+    over: &PipeReader,
     until: Option<Instant>,
 ) -> io::Result<Ready> {
-    let mut watched: Vec<Watched<'_>> = Vec::with_capacity(2 + outgoing.len());
+    let mut watched: Vec<Watched<'_>> = Vec::with_capacity(3 + outgoing.len());
+    watched.push(Watched::new(over.as_fd(), Interest::Read));
     watched.extend(output.map(|output| Watched::new(output.as_fd(), Interest::Read)));
     watched.extend(ended.map(|ended| Watched::new(ended.as_fd(), Interest::Read)));
     watched.extend(outgoing.iter().map(|outgoing| Watched::new(outgoing.channel.as_fd(), Interest::Write)));
@@ -132,6 +165,7 @@ fn wait(
     sys::poll(&mut watched, timeout)?;
     let mut ready = watched.iter().map(|item| item.ready);
     Ok(Ready {
+        over: ready.next().unwrap_or(false),
         output: output.is_some() && ready.next().unwrap_or(false),
         ended: ended.is_some() && ready.next().unwrap_or(false),
     })
