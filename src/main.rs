@@ -58,6 +58,7 @@ use outcome::Outcome;
 use report::{Output, Table};
 use schedule::Schedule;
 
+const FAILURE: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -74,13 +75,12 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG_USAGE);
         }
     };
-    match run(invocation) {
-        Ok(status) => ExitCode::from(status),
-        Err(errors) => {
-            errors.iter().for_each(log::complain);
-            ExitCode::FAILURE
-        }
-    }
+    let status = run(invocation).unwrap_or_else(|errors| {
+        errors.iter().for_each(log::complain);
+        FAILURE
+    });
+    log::finish();
+    ExitCode::from(status)
 }
 
 /// Does what was asked; returns the exit status.

@@ -88,3 +88,27 @@ impl Book {
         self.sent.is_none() && (self.queued.records.is_empty() || self.is_failing())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(run: u64) -> Record {
+        Record::Withdrawn { run: RunId(run) }
+    }
+
+    #[test]
+    fn records_that_could_not_be_written_come_again_before_later_ones() {
+        let mut book = Book::default();
+        book.note(record(1));
+        assert_eq!(book.send(0), Some(vec![record(1)]));
+        book.note(record(2));
+        assert_eq!(book.send(0), None, "one batch at a time");
+        assert_eq!(book.failed(0), 1);
+        assert_eq!(book.send(AGAIN_AFTER - 1), None);
+        assert_eq!(book.wakes_at(), Some(AGAIN_AFTER));
+        assert_eq!(book.send(AGAIN_AFTER), Some(vec![record(1), record(2)]));
+        book.written();
+        assert!(book.is_done() && !book.is_failing());
+    }
+}

@@ -359,7 +359,7 @@ impl Agenda {
 
     /// All runs whose try is under way.
     pub fn running(&self, now: Now) -> impl Iterator<Item = Running> {
-        self.active_runs.iter().filter_map(move |(_, task)| {
+        self.active_runs.values().filter_map(move |task| {
             let active = self.tasks[task.index()].active.as_ref()?;
             (active.phase == Phase::Trying).then_some(Running {
                 run: active.run,

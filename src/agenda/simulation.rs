@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::slots::{between, latest_slot};
+use super::slots::between;
 use super::*;
 use crate::ledger::State;
+use crate::outcome::SkipReason;
 use crate::plan::testing::{exclusive, plan, secret, shared, step, task};
 use crate::plan::{Condition, Overlap, Retry};
 use crate::schedule::Schedule;
@@ -73,6 +74,7 @@ struct Machine {
     coming: Vec<(Duration, Event)>,
     /// Since when nothing has disturbed the daemon.
     calm_since: Duration,
+    checked: Duration,
     resting: bool,
     seen: Seen,
 }
@@ -85,9 +87,12 @@ struct Seen {
     active: BTreeMap<TaskId, RunId>,
     trying: BTreeSet<RunId>,
     last_slot: BTreeMap<TaskId, DateTime<Utc>>,
-    last_cause: BTreeMap<TaskId, Cause>,
-    /// When a task was last told to stop, which may have ended a due run.
-    told_to_stop: BTreeMap<TaskId, DateTime<Utc>>,
+    /// Tasks whose repetition was cut, after which no other may follow.
+    cut_for_good: BTreeSet<String>,
+    /// The last slot of a start for whatever cause: a repetition makes up for a slot too.
+    last_start: BTreeMap<TaskId, DateTime<Utc>>,
+    /// When a task last lost a slot by right: it still ran, was told to stop, or its repetition was cut.
+    excused: BTreeMap<TaskId, DateTime<Utc>>,
     /// How often what was seen, so that a test can tell that it saw anything.
     counts: BTreeMap<String, u64>,
 }
@@ -137,7 +142,7 @@ impl Machine {
         Machine {
             dice: Dice(seed),
             clock,
-            plan: Arc::new(plan(tasks(), 4)),
+            plan: Arc::new(plan(tasks(), 3)),
             disk: State::default(),
             disk_works: true,
             agenda: None,
@@ -146,6 +151,7 @@ impl Machine {
             error: 0,
             coming: Vec::new(),
             calm_since: boot,
+            checked: boot,
             resting: false,
             seen: Seen::default(),
         }
@@ -199,7 +205,12 @@ impl Machine {
                     self.come(takes, Event::TryEnded { run, outcome: Outcome::Stopped, exit_code: None, fatal: false });
                 }
                 Action::Ended(ended) => self.ended(ended),
-                Action::NotRun { outcome, .. } => self.count(outcome.to_string()),
+                Action::NotRun { task, outcome, .. } => {
+                    self.count(outcome.to_string());
+                    if outcome == Outcome::Skipped(SkipReason::Overlap) {
+                        self.seen.excused.insert(task, self.now.wall);
+                    }
+                }
                 _ => {}
             }
         }
@@ -210,16 +221,35 @@ impl Machine {
 
     fn write(&mut self, records: &[Record]) {
         if self.disk_works {
-            records.iter().for_each(|record| self.disk.apply(record));
+            self.keep(records);
         }
         self.event(Event::Recorded(self.disk_works));
+    }
+
+    /// These records reach the disk.
+    fn keep(&mut self, records: &[Record]) {
+        for record in records {
+            match record {
+                Record::Started { started, .. } if started.cause == Cause::Repeat => {
+                    assert!(!self.seen.cut_for_good.contains(&started.task), "{} is repeated again", started.task);
+                }
+                Record::Started { started, .. } => {
+                    self.seen.cut_for_good.remove(&started.task);
+                }
+                Record::Ended { run, cut: true, .. } if self.disk.running[run].cause == Cause::Repeat => {
+                    self.seen.cut_for_good.insert(self.disk.running[run].task.clone());
+                }
+                _ => {}
+            }
+            self.disk.apply(record);
+        }
     }
 
     /// The daemon is gone; what it was about to write is there in part.
     fn die(&mut self, last: &Action) {
         if let Action::Record(records) = last {
             let torn = self.dice.below(records.len() as u64 + 1) as usize;
-            records[..torn].iter().for_each(|record| self.disk.apply(record));
+            self.keep(&records[..torn]);
         }
         self.agenda = None;
         self.coming.clear();
@@ -254,9 +284,13 @@ impl Machine {
             let again = last.is_some_and(|last| last >= start.slot);
             assert!(self.clock == Clock::Wild || !again, "{name} starts for {} again or late", start.slot);
         }
-        let last = self.seen.last_cause.insert(start.task, start.cause);
-        let twice = last == Some(Cause::Repeat) && start.cause == Cause::Repeat;
-        assert!(!twice, "{name} is repeated again");
+        // A repetition makes up for the slot of the run that was cut, even if the clock was set back since.
+        let served = match start.cause {
+            Cause::Repeat => self.disk.tasks[name].last_slot.max(start.slot),
+            _ => start.slot,
+        };
+        let last = self.seen.last_start.entry(start.task).or_insert(served);
+        *last = served.max(*last);
     }
 
     fn check_locks(&self) {
@@ -291,6 +325,9 @@ impl Machine {
 
     fn ended(&mut self, ended: Ended) {
         self.count(ended.outcome.to_string());
+        if ended.cut && ended.cause == Cause::Repeat {
+            self.seen.excused.insert(ended.task, self.now.wall);
+        }
         if ended.outcome != Outcome::Crashed && self.seen.active.get(&ended.task) == Some(&ended.run) {
             self.seen.active.remove(&ended.task);
         }
@@ -315,7 +352,10 @@ impl Machine {
             self.event(event);
         }
         self.event(Event::Tick);
-        self.check_plain();
+        if self.now.boot.abs_diff(self.checked) >= Duration::from_secs(300) {
+            self.checked = self.now.boot;
+            self.check_plain();
+        }
     }
 
     fn run_for(&mut self, seconds: u64) {
@@ -331,35 +371,35 @@ impl Machine {
 
     /// None is lost: who was up, awake and undisturbed since long enough after a slot has run for it.
     fn check_plain(&self) {
-        let patience = TimeDelta::seconds(PATIENCE as i64);
+        let calm = TimeDelta::from_std(self.now.boot.saturating_sub(self.calm_since)).expect("short");
+        if !self.disk_works || self.agenda.is_none() {
+            return;
+        }
         for (id, task) in self.plan.tasks().filter(|(_, task)| task.name.starts_with("plain")) {
-            let slack = patience + TimeDelta::from_std(task.policy.jitter).expect("short") * 2;
-            let calm = TimeDelta::from_std(self.now.boot.saturating_sub(self.calm_since)).expect("short");
-            if calm < slack || !self.disk_works || self.agenda.is_none() {
-                continue;
+            let jitter = TimeDelta::from_std(task.policy.jitter).expect("short");
+            let slack = TimeDelta::seconds(PATIENCE as i64) + jitter * 2;
+            let last = self.seen.last_start.get(&id).max(self.seen.excused.get(&id)).copied();
+            if let Some(slot) = self.unserved(task, last, self.now.wall - slack).filter(|_| calm >= slack) {
+                let in_the_way = self.seen.active.contains_key(&id) || self.waits_for(id, slot);
+                assert!(in_the_way, "{}: {slot} is lost, {last:?} was last", task.name);
             }
-            let wanted = self.latest_slot(task, self.now.wall - slack);
-            let had = self.seen.last_slot.get(&id).copied();
-            let first = self.disk.tasks.get(&task.name).map(|known| known.from);
-            let is_new = wanted.is_none_or(|wanted| first.is_none_or(|first| wanted <= first));
-            let stopped =
-                self.seen.told_to_stop.get(&id).is_some_and(|stop| wanted <= Some(*stop + TimeDelta::seconds(1)));
-            let in_the_way = stopped || self.seen.active.contains_key(&id) || self.waits_for_turn(id);
-            assert!(is_new || in_the_way || had >= wanted, "{}: {wanted:?} is lost, {had:?} was last", task.name);
         }
     }
 
-    fn waits_for_turn(&self, id: TaskId) -> bool {
-        let mut waiting = self.agenda.iter().flat_map(|agenda| agenda.waiting(self.now));
-        waiting.any(|waiting| waiting.task == id && waiting.what == Wait::Turn)
-    }
-
-    fn latest_slot(&self, task: &Task, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let latest = |schedule: &Schedule| match schedule {
-            Schedule::Crontab(crontab) => latest_slot(crontab, self.plan.zone, until - TimeDelta::days(8), until),
+    /// The task's first slot after `last`, if it came before `until`.
+    fn unserved(&self, task: &Task, last: Option<DateTime<Utc>>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let from = self.disk.tasks.get(&task.name)?.from;
+        let next = |schedule: &Schedule| match schedule {
+            Schedule::Crontab(crontab) => crontab.next_after(last.unwrap_or(from).max(from), self.plan.zone),
             _ => None,
         };
-        task.schedules.iter().filter_map(latest).max()
+        task.schedules.iter().filter_map(next).min().filter(|slot| *slot <= until)
+    }
+
+    /// Whether a run for `slot` or a later one is under way.
+    fn waits_for(&self, id: TaskId, slot: DateTime<Utc>) -> bool {
+        let mut waiting = self.agenda.iter().flat_map(|agenda| agenda.waiting(self.now));
+        waiting.any(|waiting| waiting.task == id && waiting.slot >= slot)
     }
 
     /// Something happens to the machine.
@@ -376,7 +416,7 @@ impl Machine {
             }
             9 => {
                 let task = self.any_task();
-                self.seen.told_to_stop.insert(task, self.now.wall);
+                self.seen.excused.insert(task, self.now.wall);
                 self.event(Event::StopTask { task });
             }
             10 => {
@@ -477,10 +517,10 @@ impl Machine {
         }
         for (id, task) in self.plan.tasks() {
             let slack = TimeDelta::hours(1) + TimeDelta::from_std(task.policy.jitter).expect("short");
-            let wanted = self.latest_slot(task, self.now.wall - slack);
-            let had = self.seen.last_slot.get(&id).copied();
+            let last = self.seen.last_start.get(&id).max(self.seen.excused.get(&id)).copied();
             let ahead = self.disk.tasks[&task.name].last_slot > self.now.wall;
-            assert!(ahead || had >= wanted, "{}: {wanted:?} is lost, {had:?} was last", task.name);
+            let lost = self.unserved(task, last, self.now.wall - slack).filter(|_| !ahead);
+            assert_eq!(lost, None, "{}: lost, {last:?} was last", task.name);
         }
     }
 }
@@ -495,7 +535,7 @@ fn simulate(seed: u64, clock: Clock, days: u64) -> Seen {
 #[test]
 fn years_pass_and_every_promise_is_kept() {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 0..4 {
+    for seed in 0..3 {
         let seen = simulate(seed, Clock::Steady, 365);
         seen.counts.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
     }
@@ -510,14 +550,14 @@ fn years_pass_and_every_promise_is_kept() {
 
 #[test]
 fn years_pass_with_a_clock_that_wobbles() {
-    for seed in 100..103 {
-        simulate(seed, Clock::Wobbling, 365);
+    for seed in 100..102 {
+        simulate(seed, Clock::Wobbling, 120);
     }
 }
 
 #[test]
 fn years_pass_with_a_clock_that_is_set_by_years() {
-    for seed in 200..203 {
-        simulate(seed, Clock::Wild, 365);
+    for seed in 200..202 {
+        simulate(seed, Clock::Wild, 120);
     }
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::{Now, Zone};
 use crate::ledger::{FUTURE_MAX, TaskState};
-use crate::schedule::{Crontab, Schedule};
+use crate::schedule::Schedule;
 
 /// A point of the boot clock, in nanoseconds; before the boot it is negative.
 pub type Boot = i64;
@@ -40,7 +40,7 @@ pub fn shift(time: DateTime<Utc>, nanos: Boot) -> DateTime<Utc> {
 
 /// The start of a task after its slot: up to `jitter` later, always the same for a task on a machine.
 pub fn offset(jitter: Duration, machine_id: &str, task: &str) -> Boot {
-    let milliseconds = u128::from(fingerprint([machine_id, task])) * jitter.as_millis() >> 64;
+    let milliseconds = (u128::from(fingerprint([machine_id, task])) * jitter.as_millis()) >> 64;
     Boot::try_from(milliseconds).unwrap_or(0).saturating_mul(1_000_000)
 }
 
@@ -148,13 +148,11 @@ impl Slots {
     /// The latest crontab slot that has come.
     fn notice_crontab(&mut self, schedules: &[Schedule], zone: Zone, now: Now) -> Option<DateTime<Utc>> {
         let horizon = shift(now.wall, AHEAD - self.offset);
-        if self.next.is_none_or(|next| next > horizon) {
-            return None;
-        }
-        let latest = crontabs(schedules).filter_map(|crontab| latest_slot(crontab, zone, self.last, horizon)).max()?;
+        let first = self.next.filter(|next| *next <= horizon)?;
+        let (latest, next) = latest_slot(first, horizon, |after| next_slot(schedules, zone, after));
         self.last = latest;
+        self.next = next;
         self.before_correction = self.before_correction.filter(|mark| *mark > latest);
-        self.find_next(schedules, zone);
         Some(latest)
     }
 
@@ -197,15 +195,16 @@ impl Slots {
     }
 
     fn find_next(&mut self, schedules: &[Schedule], zone: Zone) {
-        self.next = crontabs(schedules).filter_map(|crontab| crontab.next_after(self.last, zone)).min();
+        self.next = next_slot(schedules, zone, self.last);
     }
 }
 
-fn crontabs(schedules: &[Schedule]) -> impl Iterator<Item = &Crontab> {
-    schedules.iter().filter_map(|schedule| match schedule {
-        Schedule::Crontab(crontab) => Some(crontab),
-        _ => None,
-    })
+fn next_slot(schedules: &[Schedule], zone: Zone, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let next = |schedule: &Schedule| match schedule {
+        Schedule::Crontab(crontab) => crontab.next_after(after, zone),
+        Schedule::Every(_) | Schedule::Start | Schedule::Reboot => None,
+    };
+    schedules.iter().filter_map(next).min()
 }
 
 /// The shortest `@every`: each run begins the grid anew, so a longer one never comes.
@@ -217,21 +216,27 @@ fn every_of(schedules: &[Schedule]) -> Option<Boot> {
     every.min()
 }
 
-/// The last slot after `after` and up to `until`, by bisection: there may be years of slots between the two.
-pub fn latest_slot(crontab: &Crontab, zone: Zone, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let next = |after| crontab.next_after(after, zone).filter(|slot| *slot <= until);
-    let mut latest = next(after)?;
-    // No slot lies behind `end`; the one after `latest` is looked for in the later half first.
-    let mut end = until;
-    while let Some(following) = next(latest) {
-        latest = following;
-        let middle = latest + (end - latest) / 2;
-        match next(middle) {
-            Some(slot) => latest = slot,
-            None => end = middle,
+/// The last slot up to `until`, from the slot `first` on, and the one that follows it. By bisection: there may be
+/// years of slots between the two.
+fn latest_slot(
+    first: DateTime<Utc>,
+    until: DateTime<Utc>,
+    next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+) -> (DateTime<Utc>, Option<DateTime<Utc>>) {
+    let comes = |slot: &DateTime<Utc>| *slot <= until;
+    // No slot lies between `end` and `until`.
+    let (mut latest, mut end) = (first, until);
+    loop {
+        let following = next(latest);
+        let Some(slot) = following.filter(comes) else {
+            return (latest, following);
+        };
+        let middle = slot + (end - slot) / 2;
+        match next(middle).filter(comes) {
+            Some(later) => latest = later,
+            None => (latest, end) = (slot, middle),
         }
     }
-    Some(latest)
 }
 
 #[cfg(test)]
@@ -254,10 +259,12 @@ mod tests {
     #[test]
     fn the_latest_slot_is_found_over_years() {
         for text in ["* * * * *", "30 2 * * *", "*/7 3 1 * *", "0 0 29 2 *"] {
-            let Schedule::Crontab(crontab) = parse(text) else { panic!("a crontab") };
-            let (after, until) = (at("2019-12-31T23:00:00Z"), at("2026-05-06T07:08:09Z"));
-            let found = latest_slot(&crontab, Zone::Utc, after, until).expect("a slot");
-            assert!(found <= until && crontab.next_after(found, Zone::Utc).expect("a slot") > until, "{text}: {found}");
+            let schedules = [parse(text), parse("@start")];
+            let next = |after| next_slot(&schedules, Zone::Utc, after);
+            let (begin, until) = (at("2019-12-31T23:00:00Z"), at("2026-05-06T07:08:09Z"));
+            let (latest, following) = latest_slot(next(begin).expect("a slot"), until, next);
+            assert!(latest <= until && following > Some(until), "{text}: {latest}");
+            assert_eq!(following, next(latest), "{text}");
         }
     }
 
@@ -288,5 +295,15 @@ mod tests {
         assert_eq!(slots.next_starts().1, Some(3_400 * SECOND));
         slots.started(3_150 * SECOND);
         assert_eq!(slots.next_starts().1, Some(3_750 * SECOND));
+    }
+
+    #[test]
+    fn every_does_not_come_again_because_the_wall_clock_was_adjusted_a_little() {
+        let schedules = [parse("@every 10m")];
+        let mut slots = Slots::from_now(&schedules, Zone::Utc, 0, now("2026-01-01T00:00:00Z", 1_000));
+        if let Some(grid) = &mut slots.grid {
+            grid.handled = grid.anchor + 599 * SECOND;
+        }
+        assert_eq!(slots.next_starts().1, Some(2_200 * SECOND));
     }
 }

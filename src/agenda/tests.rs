@@ -699,6 +699,19 @@ fn more_runs_than_turns_wait_in_order() {
     assert_eq!(world.waits("task4"), Some(Wait::Turn));
 }
 
+#[test]
+fn whoever_leaves_a_line_lets_the_next_one_pass() {
+    let tasks = (0..4).map(|index| task(&format!("task{index}"), &["@hourly"])).collect();
+    let mut world = World::with_turns("2026-01-01T20:59:00Z", tasks, 1);
+    world.pass(2 * MINUTE);
+    for name in ["task1", "task2"] {
+        let task = world.id(name);
+        world.event(Event::StopTask { task });
+    }
+    world.end("task0", Outcome::Success);
+    assert!(world.run("task3").is_some());
+}
+
 fn retrying() -> Task {
     with(task("retrying", &["@hourly"]), |task| {
         task.policy.retry = Retry { times: 3, delay: Duration::from_secs(60) };
@@ -752,6 +765,17 @@ fn a_retry_ends_when_the_next_slot_comes() {
     world.starts();
     world.pass(HOUR);
     assert_eq!(world.starts(), ["01T22:00:00 retrying 01T22:00:00 slot"]);
+    assert_eq!(world.ends(), ["retrying failure"]);
+}
+
+#[test]
+fn a_failure_is_not_tried_again_while_the_next_run_is_queued_behind_it() {
+    let queueing = with(retrying(), |task| task.policy.overlap = Overlap::Queue);
+    let mut world = World::new("2026-01-01T20:59:00Z", vec![queueing]);
+    world.pass(2 * HOUR);
+    world.starts();
+    world.end("retrying", Outcome::Failure);
+    assert_eq!(world.starts(), ["01T22:59:00 retrying 01T22:00:00 slot"]);
     assert_eq!(world.ends(), ["retrying failure"]);
 }
 

@@ -16,7 +16,7 @@ use crate::control::{Reply, Request};
 use crate::error::Error;
 use crate::outcome::{Outcome, RunId};
 use crate::output::Follower;
-use crate::plan::{MaxAge, Plan, SecretId, Task, TaskId};
+use crate::plan::{Plan, SecretId, Task, TaskId};
 use crate::report::{DaemonStatus, SecretState, SecretStatus, TaskState, TaskStatus};
 
 /// Of the last line of output, in characters: enough to recognise a failure by.
@@ -31,8 +31,6 @@ pub struct Desk {
     awaiting_end: BTreeMap<RunId, Vec<Client>>,
     /// The last line of output of a task's last run, if that failed.
     last_lines: BTreeMap<TaskId, String>,
-    /// As computed from the schedule when somebody first asked.
-    max_ages: BTreeMap<TaskId, Option<Duration>>,
 }
 
 impl Desk {
@@ -42,7 +40,6 @@ impl Desk {
             awaiting_start: BTreeMap::new(),
             awaiting_end: BTreeMap::new(),
             last_lines: BTreeMap::new(),
-            max_ages: BTreeMap::new(),
         }
     }
 
@@ -131,7 +128,7 @@ impl Scheduler {
         }
     }
 
-    fn answer_status(&mut self, client: &Client) {
+    fn answer_status(&self, client: &Client) {
         let now = clock::now();
         let mut waiting: BTreeMap<TaskId, Vec<Waiting>> = BTreeMap::new();
         for wait in self.agenda.waiting(now) {
@@ -168,26 +165,20 @@ impl Scheduler {
         }
     }
 
-    fn task_status(&mut self, id: TaskId, task: &Task, waits: &[Waiting], now: Now) -> TaskStatus {
-        let max_age = self.max_age(id, task, now);
+    fn task_status(&self, id: TaskId, task: &Task, waits: &[Waiting], now: Now) -> TaskStatus {
+        let (max_age, stale) = self.health.age_of(id);
         let ledger = locked(&self.ledger);
         let known = ledger.state().tasks.get(&task.name);
-        let last_success = known.and_then(|known| known.last_success);
-        let counted_from = last_success.or(known.map(|known| known.first_seen));
-        let is_old = |age: Duration| {
-            let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
-            counted_from.is_some_and(|from| now.wall - from > age)
-        };
         TaskStatus {
             name: task.name.clone(),
             state: self.task_state(id, task, waits, now),
             waits_for: self.waits_for(task, waits),
             last: known.and_then(|known| known.past.back()).cloned(),
             last_line: self.desk.last_lines.get(&id).cloned(),
-            last_success,
+            last_success: known.and_then(|known| known.last_success),
             next_slot: self.agenda.next_start(id, now),
             failing: task.enabled && known.is_some_and(|known| known.failing),
-            stale: task.enabled && max_age.is_some_and(is_old),
+            stale,
             max_age,
         }
     }
@@ -216,22 +207,6 @@ impl Scheduler {
             Wait::Secrets => secrets_text(&self.setting.plan, missing),
             what => words::reason(what),
         })
-    }
-
-    /// How old a task's last success may be.
-    fn max_age(&mut self, id: TaskId, task: &Task, now: Now) -> Option<Duration> {
-        match task.policy.max_age {
-            MaxAge::Off => None,
-            MaxAge::After(age) => Some(age),
-            MaxAge::FromSchedule => {
-                let zone = self.setting.plan.zone;
-                *self.desk.max_ages.entry(id).or_insert_with(|| {
-                    let gaps = task.schedules.iter().filter_map(|schedule| schedule.longest_gap(now.wall, zone));
-                    // Several schedules together have no longer gaps than the densest of them alone.
-                    gaps.min().map(|gap| gap.saturating_mul(2))
-                })
-            }
-        }
     }
 
     fn answer_history(&self, task: Option<&str>, count: usize, client: &Client) {

@@ -5,7 +5,9 @@
 //! can hold up the scheduler, the listener or another run.
 
 mod answers;
+mod health;
 mod hooks;
+mod lock_waits;
 mod scheduler;
 mod secrets;
 mod words;
@@ -67,6 +69,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     if !problems.is_empty() {
         return Err(problems);
     }
+    log::start().map_err(|error| vec![Error::new("log", error)])?;
     let (reports, inbox) = mpsc::channel();
     watch_signals(reports.clone(), stop.clone()).map_err(one)?;
     let unavailable = ask_sources(&setting, &sources, &stop)?;

@@ -1,6 +1,6 @@
 //! The one thread that holds the agenda and acts on what it says; all others only report to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::signal::SIGHUP;
 
 use super::answers::{self, Desk};
+use super::health::Health;
 use super::hooks::HookThreads;
+use super::lock_waits::LockWaits;
 use super::secrets::Keeper;
 use super::{Report, available, guarded, locked, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
@@ -19,7 +21,7 @@ use crate::ledger::{self, Ledger};
 use crate::log;
 use crate::outcome::{Outcome, RunId};
 use crate::output::Record;
-use crate::plan::{LockRequest, OutputMode, Plan, TaskId};
+use crate::plan::{LockRequest, OutputMode, TaskId};
 use crate::runner::{self, Context, Happening, Hook, RunSwitch, Setting, StopOrder, StopSwitch, Streams, TryEnd};
 use crate::sys;
 
@@ -40,9 +42,9 @@ pub struct Scheduler {
     reports: Sender<Report>,
     runs: HashMap<RunId, RunHandle>,
     file_locks: BTreeMap<TaskId, Held>,
+    lock_waits: LockWaits,
     hooks: HookThreads,
-    /// Tasks whose last run failed.
-    in_trouble: BTreeSet<TaskId>,
+    pub(super) health: Health,
     closing: bool,
 }
 
@@ -64,7 +66,7 @@ impl Scheduler {
         let plan = setting.plan.clone();
         let (agenda, actions) = Agenda::new(plan, locked(&ledger).state(), now, &sys::boot_id(), &sys::machine_id());
         let hooks = HookThreads::new(setting.clone());
-        let in_trouble = in_trouble(&setting.plan, locked(&ledger).state());
+        let health = Health::new(&setting.plan, locked(&ledger).state(), now.wall);
         let mut scheduler = Scheduler {
             setting,
             agenda,
@@ -74,8 +76,9 @@ impl Scheduler {
             reports,
             runs: HashMap::new(),
             file_locks: BTreeMap::new(),
+            lock_waits: LockWaits::default(),
             hooks,
-            in_trouble,
+            health,
             closing: false,
         };
         scheduler.perform(actions);
@@ -87,16 +90,23 @@ impl Scheduler {
     /// Handles reports as they come and the clock in between, until all is over.
     pub fn work(&mut self, inbox: &Receiver<Report>) {
         while !(self.closing && self.agenda.is_idle() && self.hooks.are_done()) {
-            let longest = if self.closing { LOOK_AT_HOOKS } else { LOOK_AT_CLOCK };
-            let wake = self.agenda.next_wake(clock::now()).unwrap_or(longest).min(longest);
-            match inbox.recv_timeout(wake) {
+            match inbox.recv_timeout(self.patience()) {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::Signal(signal)) => self.signalled(signal),
                 Ok(Report::Control(request, client)) => self.answer(request, client),
                 Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.look_for_stale();
         }
+    }
+
+    /// How long to wait for a report.
+    fn patience(&self) -> Duration {
+        let now = clock::now();
+        let longest = if self.closing { LOOK_AT_HOOKS } else { LOOK_AT_CLOCK };
+        let wakes = self.agenda.next_wake(now).into_iter().chain(self.health.next_alarm(now.wall));
+        wakes.fold(longest, Duration::min)
     }
 
     fn signalled(&mut self, signal: i32) {
@@ -116,6 +126,19 @@ impl Scheduler {
     fn tell(&mut self, event: Event) {
         let actions = self.agenda.handle(clock::now(), event);
         self.perform(actions);
+    }
+
+    /// Raises the alarm for tasks that have become stale, once until they recover.
+    fn look_for_stale(&mut self) {
+        for task in self.health.newly_stale(clock::now().wall) {
+            log::error("stale, its last success is too long ago", &[("task", self.name(task))]);
+            let record = ledger::Record::Stale { task: self.name(task).clone() };
+            if let Err(error) = locked(&self.ledger).append(&[record]) {
+                log::warn("cannot write to the ledger", &[("error", &error)]);
+            }
+            let slot = self.time(clock::now().wall);
+            self.hooks.call(vec![Hook::Stale], Happening::of_start(task, RunId(0), slot));
+        }
     }
 
     /// Does what the agenda says, in its order; answers that are due at once are given at once.
@@ -171,7 +194,10 @@ impl Scheduler {
             locks.iter().map(|lock| Wanted { name: plan.lock_name(lock.lock), shared: lock.shared }).collect();
         let taken = match file_locks::try_take(&plan.state_dir, &wanted) {
             Ok(held) => self.file_locks.insert(task, held).is_none(),
-            Err(NotTaken::Busy(_)) => false,
+            Err(NotTaken::Busy(busy)) => {
+                self.lock_waits.begin(&self.setting.plan, locks[busy], &self.reports);
+                false
+            }
             Err(NotTaken::Failed(error)) => {
                 log::error("cannot take locks", &[("task", self.name(task)), ("error", &error)]);
                 false
@@ -240,12 +266,7 @@ impl Scheduler {
         self.keeper.let_go(self.runs.keys().min().copied());
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
         runner::log_end(task, ended.run, &end, ended.took);
-        let in_trouble = self.in_trouble.contains(&ended.task);
-        match ended.outcome {
-            Outcome::Success => drop(self.in_trouble.remove(&ended.task)),
-            outcome if outcome.is_failure() => drop(self.in_trouble.insert(ended.task)),
-            _ => {}
-        }
+        let was_in_trouble = self.health.ended(ended.task, ended.outcome, clock::now().wall);
         let happening = Happening {
             task: ended.task,
             run: ended.run,
@@ -255,7 +276,7 @@ impl Scheduler {
             took: ended.took,
             tail,
         };
-        self.hooks.call(runner::hooks_of_end(ended.outcome, in_trouble), happening);
+        self.hooks.call(runner::hooks_of_end(ended.outcome, was_in_trouble), happening);
     }
 
     pub fn tell_of_start(&self) {
@@ -285,11 +306,6 @@ impl Scheduler {
     fn time(&self, time: chrono::DateTime<chrono::Utc>) -> String {
         clock::format_time(time, self.setting.plan.zone)
     }
-}
-
-fn in_trouble(plan: &Plan, state: &ledger::State) -> BTreeSet<TaskId> {
-    let failed = |name: &str| state.tasks.get(name).and_then(|task| task.last_outcome).is_some_and(Outcome::is_failure);
-    plan.tasks().filter(|(_, task)| failed(&task.name)).map(|(id, _)| id).collect()
 }
 
 fn try_ended(run: RunId, end: TryEnd) -> Event {

@@ -87,6 +87,7 @@ fn words_of_record(record: &Record) -> String {
         }
         Record::Started { run, started } => format!("started {run} {}", words_of_started(started)),
         Record::Withdrawn { run } => format!("withdrawn {run}"),
+        Record::Stale { task } => format!("stale {}", escape(task)),
         Record::Session(session) => format!("session {}", words_of_session(session)),
         Record::SessionEnded { pid, start } => format!("session-ended {pid} {start}"),
         Record::Ended { run, outcome, exit_code, wall, took, attempts, cut } => {
@@ -98,7 +99,7 @@ fn words_of_record(record: &Record) -> String {
 
 fn words_of_task(name: &str, task: &TaskState) -> String {
     format!(
-        "kept {} {} {} {} {} {} {} {} {} {} {}",
+        "kept {} {} {} {} {} {} {} {} {} {} {} {}",
         escape(name),
         optional(task.schedule.map(|schedule| format!("{schedule:016x}"))),
         time(task.first_seen),
@@ -110,6 +111,7 @@ fn words_of_task(name: &str, task: &TaskState) -> String {
         optional(task.last_success.map(time)),
         optional(task.last_outcome.map(words_of_outcome)),
         task.failing,
+        task.stale,
     )
 }
 
@@ -285,6 +287,7 @@ impl<'a> Words<'a> {
         task.last_success = self.optional(|word| word.parse().ok())?;
         task.last_outcome = self.optional(outcome_of)?;
         task.failing = self.parsed()?;
+        task.stale = self.parsed()?;
         Some(Entry::Kept(name, Box::new(task)))
     }
 
@@ -323,6 +326,7 @@ impl<'a> Words<'a> {
             },
             "started" => Record::Started { run: self.run()?, started: self.started()? },
             "withdrawn" => Record::Withdrawn { run: self.run()? },
+            "stale" => Record::Stale { task: self.text()? },
             "session" => Record::Session(self.session()?),
             "session-ended" => Record::SessionEnded { pid: self.parsed()?, start: self.parsed()? },
             "ended" => Record::Ended {

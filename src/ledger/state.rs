@@ -81,6 +81,8 @@ pub enum Record {
     Started { run: RunId, started: Started },
     /// A run that was recorded ahead of its start will not start; it is due again.
     Withdrawn { run: RunId },
+    /// The alarm was raised that the task's last success is too long ago.
+    Stale { task: String },
     /// A command was spawned as leader of a session of its own, before its program began.
     Session(Session),
     /// That session's leader ended and was reaped.
@@ -165,6 +167,8 @@ pub struct TaskState {
     pub last_outcome: Option<Outcome>,
     /// Whether the last run that came to a result of its own failed.
     pub failing: bool,
+    /// The alarm was raised that its last success is too long ago.
+    pub stale: bool,
     /// Oldest first.
     pub past: VecDeque<Past>,
 }
@@ -202,6 +206,7 @@ impl TaskState {
             last_success: None,
             last_outcome: None,
             failing: false,
+            stale: false,
             past: VecDeque::new(),
         }
     }
@@ -270,6 +275,7 @@ impl State {
             Record::NotRun { task, slot, cause, wall, outcome } => self.not_run(task, *slot, *cause, *wall, *outcome),
             Record::Started { run, started } => self.started(*run, started),
             Record::Withdrawn { run } => self.withdrawn(*run),
+            Record::Stale { task } => self.on_task(task, |task| task.stale = true),
             Record::Session(session) => self.sessions.push(session.clone()),
             Record::SessionEnded { pid, start } => {
                 self.sessions.retain(|session| (session.pid, session.start) != (*pid, *start));
@@ -346,6 +352,7 @@ impl State {
                 Outcome::Success => {
                     task.last_success = Some(past.ended);
                     task.failing = false;
+                    task.stale = false;
                 }
                 Outcome::Warning => task.failing = false,
                 Outcome::Failure | Outcome::Timeout | Outcome::Crashed => task.failing = true,

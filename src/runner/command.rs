@@ -15,8 +15,8 @@ use std::thread;
 use std::time::Instant;
 
 use super::given::{self, Channels, Variable};
-use super::pump::{self, Lookout, Outgoing};
-use super::stop::{self, Event, KILL_TIME, Order, STOP_PAUSE, StopSwitch};
+use super::pump::{self, Intake, Lookout, Outgoing};
+use super::stop::{self, Event, KILL_TIME, Listening, Order, STOP_PAUSE, StopSwitch};
 use super::{Setting, Spawned};
 use crate::error::Error;
 use crate::launch::{Frame, Launcher};
@@ -79,32 +79,44 @@ pub fn run(
     switches: &[&StopSwitch],
 ) -> Result<End, Error> {
     let (sender, events) = mpsc::channel();
-    for switch in switches {
-        switch.listen(sender.clone());
-    }
+    let _listening: Vec<Listening<'_>> = switches.iter().map(|switch| switch.listen(sender.clone())).collect();
     let (ended_reader, ended_writer) = io::pipe().map_err(|error| Error::new("pipe", error))?;
     // Before any secret is given, so that no wiping of it goes unheard.
     let valid = setting.redaction.valid();
-    let started = start(setting, step, context, &streams)?;
-    let session = started.spawned.pid;
+    let Started { spawned, child, output, outgoing } = start(setting, step, context, &streams)?;
+    let session = spawned.pid;
+    let intake = match streams {
+        Streams::Inherited => None,
+        Streams::Recorded(record) => output.map(|output| Intake {
+            output,
+            redactor: Redactor::new(setting.secretbox.arena(), valid.patterns.clone()),
+            sink: Box::new(|lines: &str| record_lines(record, lines, context)),
+        }),
+    };
+    let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
     let end = thread::scope(|scope| {
-        let redactor = Redactor::new(setting.secretbox.arena(), valid.patterns.clone());
-        let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
-        let sink = |lines: &str| match streams {
-            Streams::Recorded(record) => record_lines(record, lines, context),
-            Streams::Inherited => {}
+        let pump = || pump::run(intake, outgoing, lookout, &ended_reader);
+        let waiter = move || drop(sender.send(Event::Exited(await_exit(session))));
+        let threads = thread::Builder::new().spawn_scoped(scope, pump);
+        let threads = threads.and_then(|_| thread::Builder::new().spawn_scoped(scope, waiter));
+        let end = match threads {
+            Ok(_) => Ok(Watch { session, events: &events, stop_policy, context }.until_end(deadline)),
+            Err(error) => {
+                let _ = stop::kill(session);
+                Err(Error::new(program_name(setting, step), format!("cannot be watched, so it was ended: {error}")))
+            }
         };
-        let (output, outgoing, ended) = (started.output, started.outgoing, &ended_reader);
-        scope.spawn(move || pump::run(output, outgoing, ended, redactor, lookout, sink));
-        scope.spawn(move || sender.send(Event::Exited(await_exit(session))));
-        let end = Watch { session, events: &events, stop_policy, context }.until_end(deadline);
         setting.secretbox.revoke(session);
-        reap(started.child);
+        reap(child);
         drop(ended_writer);
         end
     });
-    (setting.record_ended)(&started.spawned);
-    Ok(end)
+    (setting.record_ended)(&spawned);
+    end
+}
+
+fn program_name<'a>(setting: &'a Setting, step: &Step) -> &'a str {
+    &setting.plan.program(step.program).name
 }
 
 fn record_lines(record: &Mutex<Record>, lines: &str, context: &Context) {
@@ -160,7 +172,7 @@ fn start(setting: &Setting, step: &Step, context: &Context, streams: &Streams<'_
             Err(error)
         }
         Ok(environment) => {
-            let name = setting.plan.program(step.program).name.as_bytes();
+            let name = program_name(setting, step).as_bytes();
             let frame = Frame {
                 program: program.path(),
                 identity: program.identity(),

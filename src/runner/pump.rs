@@ -84,6 +84,13 @@ impl AsFd for Channel {
     }
 }
 
+/// A command's output, and where its lines go once they are fit to be seen.
+pub struct Intake<'a> {
+    pub output: PipeReader,
+    pub redactor: Redactor,
+    pub sink: Box<dyn FnMut(&str) + Send + 'a>,
+}
+
 /// What to keep out of a command's output, as it is at present.
 pub struct Lookout<'a> {
     pub redaction: &'a Redaction,
@@ -94,66 +101,72 @@ pub struct Lookout<'a> {
 
 impl Lookout<'_> {
     /// Something else is to be looked for. True: all secrets were wiped.
-    fn renew(&mut self, redactor: &mut Redactor, sink: &mut impl FnMut(&str)) -> bool {
+    fn renew(&mut self, intake: Option<&mut Intake<'_>>) -> bool {
         let now = self.redaction.valid();
         let wiped = now.wipes != self.valid.wipes;
-        if wiped && self.has_secrets {
-            redactor.withhold(sink);
-        } else {
-            redactor.look_for(now.patterns.clone());
+        match intake {
+            Some(intake) if wiped && self.has_secrets => intake.redactor.withhold(&mut intake.sink),
+            Some(intake) => intake.redactor.look_for(now.patterns.clone()),
+            None => {}
         }
         self.valid = now;
         wiped
     }
 }
 
-/// Moves output into `redactor` and secrets out until the output has ended, or, once `ended` is
-/// closed from the other side, until it has been drained for long enough. What `lookout` says comes
-/// before what is read after it.
-pub fn run(
-    output: Option<PipeReader>,
-    mut outgoing: Vec<Outgoing>,
-    ended: &PipeReader,
-    mut redactor: Redactor,
-    mut lookout: Lookout<'_>,
-    mut sink: impl FnMut(&str),
-) {
-    let mut output = output;
+/// Moves output in and secrets out until the command has ended, which `ended` tells by being
+/// closed from the other side, and then drains the output, for a while at most.
+pub fn run(mut intake: Option<Intake<'_>>, mut outgoing: Vec<Outgoing>, mut lookout: Lookout<'_>, ended: &PipeReader) {
+    let mut is_open = intake.is_some();
     let mut drain_until: Option<Instant> = None;
-    while drain_until.is_none() || output.is_some() {
+    while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
         outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
-        let ended = drain_until.is_none().then_some(ended);
-        let ready = match wait(output.as_ref(), &outgoing, ended, &lookout.valid.over, drain_until) {
-            Ok(ready) => ready,
-            Err(_) => break,
+        let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
+        let over = &lookout.valid.over;
+        let Ok(ready) = wait(output, &outgoing, over, drain_until.is_none().then_some(ended), drain_until) else {
+            break;
         };
-        if ready.over && lookout.renew(&mut redactor, &mut sink) {
+        // Before anything more is read.
+        if ready.over && lookout.renew(intake.as_mut()) {
             outgoing.clear();
         }
         if ready.ended {
             drain_until = Some(Instant::now() + DRAIN_TIME);
         }
-        if ready.output && !read(&mut output, &mut redactor, &mut sink) {
-            output = None;
-        }
-        if drain_until.is_some_and(|until| Instant::now() >= until) {
-            break;
+        if ready.output {
+            is_open = intake.as_mut().is_some_and(Intake::read);
         }
     }
-    redactor.finish(&mut sink);
+    if let Some(Intake { redactor, mut sink, .. }) = intake {
+        redactor.finish(&mut sink);
+    }
+}
+
+impl Intake<'_> {
+    /// Reads once. False: there is no more.
+    fn read(&mut self) -> bool {
+        match self.output.read(self.redactor.space()) {
+            Ok(0) => false,
+            Ok(count) => {
+                self.redactor.advance(count, &mut self.sink);
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+        }
+    }
 }
 
 struct Ready {
+    over: bool,
     output: bool,
     ended: bool,
-    over: bool,
 }
 
 fn wait(
     output: Option<&PipeReader>,
     outgoing: &[Outgoing],
-    ended: Option<&PipeReader>,
     over: &PipeReader,
+    ended: Option<&PipeReader>,
     until: Option<Instant>,
 ) -> io::Result<Ready> {
     let mut watched: Vec<Watched<'_>> = Vec::with_capacity(3 + outgoing.len());
@@ -169,19 +182,4 @@ fn wait(
         output: output.is_some() && ready.next().unwrap_or(false),
         ended: ended.is_some() && ready.next().unwrap_or(false),
     })
-}
-
-/// Reads once. False: there is no more.
-fn read(output: &mut Option<PipeReader>, redactor: &mut Redactor, sink: &mut impl FnMut(&str)) -> bool {
-    let Some(output) = output else {
-        return false;
-    };
-    match output.read(redactor.space()) {
-        Ok(0) => false,
-        Ok(count) => {
-            redactor.advance(count, sink);
-            true
-        }
-        Err(error) => error.kind() == io::ErrorKind::Interrupted,
-    }
 }

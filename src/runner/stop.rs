@@ -44,7 +44,20 @@ pub struct StopSwitch(Mutex<State>);
 struct State {
     stopped: bool,
     killed: bool,
-    listeners: Vec<Sender<Event>>,
+    listeners: Vec<(u64, Sender<Event>)>,
+    next_listener: u64,
+}
+
+/// That somebody listens to a switch, until this is dropped.
+pub struct Listening<'a> {
+    switch: &'a StopSwitch,
+    number: u64,
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.switch.state().listeners.retain(|(number, _)| *number != self.number);
+    }
 }
 
 impl StopSwitch {
@@ -55,7 +68,9 @@ impl StopSwitch {
             Order::Kill => (state.stopped, state.killed) = (true, true),
             Order::Forward(_) => {}
         }
-        state.listeners.retain(|listener| listener.send(Event::Told(order)).is_ok());
+        for (_, listener) in &state.listeners {
+            let _ = listener.send(Event::Told(order));
+        }
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -67,19 +82,22 @@ impl StopSwitch {
     }
 
     /// Sends `listener` all orders to come, and the last one that still holds.
-    pub fn listen(&self, listener: Sender<Event>) {
+    pub fn listen(&self, listener: Sender<Event>) -> Listening<'_> {
         let mut state = self.state();
         let standing = if state.killed { Some(Order::Kill) } else { state.stopped.then_some(Order::Stop) };
         if let Some(order) = standing {
             let _ = listener.send(Event::Told(order));
         }
-        state.listeners.push(listener);
+        let number = state.next_listener;
+        state.next_listener += 1;
+        state.listeners.push((number, listener));
+        Listening { switch: self, number }
     }
 
     /// Waits for `time`; false if a stop cut the wait short.
     pub fn pause(&self, time: Duration) -> bool {
         let (sender, orders) = mpsc::channel();
-        self.listen(sender);
+        let _listening = self.listen(sender);
         let until = Instant::now() + time;
         loop {
             match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -238,7 +256,7 @@ mod tests {
         let switch = StopSwitch::default();
         switch.tell(Order::Stop);
         let (sender, orders) = std::sync::mpsc::channel();
-        switch.listen(sender);
+        let _listening = switch.listen(sender);
         assert_eq!(orders.try_recv(), Ok(Event::Told(Order::Stop)));
         switch.tell(Order::Kill);
         assert_eq!(orders.try_recv(), Ok(Event::Told(Order::Kill)));

@@ -3,13 +3,16 @@
 //! A line that cannot be written is dropped: losing stderr must never stop a backup. Nothing
 //! secret comes here; values that came from outside are escaped.
 
+mod writer;
+
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use chrono::{Local, SecondsFormat, Utc};
 
 use crate::error::{Error, printable};
+
+pub use writer::{finish, start};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -61,13 +64,15 @@ pub fn event(level: Level, message: &str, fields: &[Field<'_>]) {
     if !enabled(level) {
         return;
     }
-    let line = if FORMAT.load(Ordering::Relaxed) == Format::Json as u8 {
-        json_line(level, message, fields)
-    } else {
-        text_line(level, message, fields)
-    };
-    // One write for the whole line, so that lines of several threads never mix.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    writer::write(&line(level, message, fields));
+}
+
+fn line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
+    if is_json() { json_line(level, message, fields) } else { text_line(level, message, fields) }
+}
+
+fn is_json() -> bool {
+    FORMAT.load(Ordering::Relaxed) == Format::Json as u8
 }
 
 pub fn error(message: &str, fields: &[Field<'_>]) {
@@ -101,7 +106,7 @@ fn say(kind: &str, error: &Error) {
     if let Some(hint) = &error.hint {
         let _ = writeln!(text, "backupnizza: hint: {}", printable(hint));
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    writer::write(&text);
 }
 
 /// Writes lines of a command's output, each ended by a line feed and fit to be shown, as events
@@ -110,7 +115,7 @@ pub fn output(lines: &str, fields: &[Field<'_>]) {
     if !enabled(Level::Info) {
         return;
     }
-    let is_json = FORMAT.load(Ordering::Relaxed) == Format::Json as u8;
+    let is_json = is_json();
     let (head, tail) =
         if is_json { (json_head(Level::Info), json_tail(fields)) } else { (text_head(Level::Info), text_tail(fields)) };
     let mut text = String::with_capacity(lines.len() + (head.len() + tail.len()) * 8);
@@ -123,7 +128,7 @@ pub fn output(lines: &str, fields: &[Field<'_>]) {
         }
         text.push_str(&tail);
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    writer::write_output(&text);
 }
 
 fn text_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
