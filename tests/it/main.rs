@@ -1,0 +1,9 @@
+//! The promises of backupnizza, each seen from outside: a file per promise, all in one binary.
+//!
+//! Every test has a folder, a configuration and, where it needs one, a daemon of its own; see
+//! `harness`. None waits for a fixed time: what is to happen is waited for, with a deadline.
+
+mod harness;
+
+// Secrets: who gets them, and how.
+mod redeem;
