@@ -44,9 +44,13 @@ impl Sandbox {
         sandbox
     }
 
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
     /// `name` below the home directory.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join("home").join(name)
+        self.home().join(name)
     }
 
     pub fn state_dir(&self) -> PathBuf {
@@ -117,7 +121,7 @@ impl Sandbox {
         command
             .env_clear()
             .env("PATH", path)
-            .env("HOME", self.path(""))
+            .env("HOME", self.home())
             .env("XDG_RUNTIME_DIR", self.runtime_dir())
             .env("XDG_STATE_HOME", self.state_dir())
             .env("XDG_CONFIG_HOME", self.path(".config"))
@@ -126,7 +130,7 @@ impl Sandbox {
             // As under systemd, so that it is the same for root.
             .env("RUNTIME_DIRECTORY", self.runtime_dir())
             .env("STATE_DIRECTORY", self.state_dir())
-            .current_dir(self.path(""))
+            .current_dir(self.home())
             .stdin(Stdio::null());
         command
     }
@@ -269,7 +273,6 @@ impl Daemon {
         assert!(status.success(), "{status}; the log:\n{}", self.log());
     }
 
-    /// Nobody reads the daemon's log any more: its stderr is a closed pipe from now on.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

@@ -6,4 +6,5 @@
 mod harness;
 
 // Secrets: who gets them, and how.
+mod deliver;
 mod redeem;
