@@ -352,7 +352,7 @@ fn a_command_gets_the_documented_variables_and_no_others() {
     assert!(plain["BACKUPNIZZA_SOCKET"].ends_with("/run/socket"), "{plain:?}");
     assert!(plain["BACKUPNIZZA_SLOT"].contains('T'), "{plain:?}");
 
-    let keys = "    pass_environment: [EDITOR, UNSET, NOTIFY_SOCKET, LISTEN_FDS]\n    environment: {LANG: C, MINE: ~/here, THIS: a~/b}";
+    let keys = "    pass_environment: [EDITOR, UNSET]\n    environment: {LANG: C, MINE: ~/here, THIS: a~/b}";
     let asked = environment(keys, DAEMON_VARIABLES);
     assert_eq!(names(&asked), sorted(&[PASSED, OF_THE_RUN, &["EDITOR", "MINE", "THIS"]]));
     assert_eq!((&*asked["LANG"], &*asked["MINE"], &*asked["THIS"]), ("C", "~/here", "a~/b"));

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -184,6 +184,8 @@ pub struct Daemon {
 #[derive(Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
+    /// No more will come.
+    ended: AtomicBool,
     grown: Condvar,
 }
 
@@ -197,6 +199,9 @@ impl Log {
             self.lines().push(String::from_utf8_lossy(&line).into_owned());
             self.grown.notify_all();
         }
+        let _lines = self.lines();
+        self.ended.store(true, Ordering::Relaxed);
+        self.grown.notify_all();
     }
 }
 
@@ -239,7 +244,7 @@ impl Daemon {
                 return found;
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || self.log.ended.load(Ordering::Relaxed) {
                 let log = lines.join("\n");
                 drop(lines);
                 panic!("waited in vain for {count} lines with {parts:?}; the log:\n{log}");
@@ -387,6 +392,12 @@ fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
         }
         thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// Whether the tests run as root, for whom some things are different.
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().expect("id");
+    id.stdout == b"0\n"
 }
 
 /// Sends a signal to one process.

@@ -8,3 +8,6 @@ mod harness;
 // Secrets: who gets them, and how.
 mod deliver;
 mod redeem;
+
+// Runs: from the command to its outcome.
+mod run;
