@@ -549,7 +549,7 @@ fn a_slot_that_comes_during_a_run_waits_behind_it_if_it_is_to() {
     let daemon = sandbox.daemon(
         r#"
 tasks:
-  - {name: t, schedule: "@every 1s", overlap: queue, command: [sh, -c, 'echo began >> began; await ~/go']}
+  - {name: t, schedule: "@every 2s", overlap: queue, command: [sh, -c, 'echo began >> began; await ~/go']}
 "#,
     );
     daemon.wait_for(&["due, waiting", "task=t"]);
