@@ -11,3 +11,7 @@ mod redeem;
 
 // Runs: from the command to its outcome.
 mod run;
+
+// The two programs that run tasks.
+mod daemon;
+mod once;
