@@ -165,11 +165,12 @@ impl Slots {
         Some(latest - nanos(now.boot))
     }
 
-    /// A run started: the grid of `@every` begins anew, so that starts are a period apart.
+    /// A run started: the grid of `@every` begins anew, so that starts are a period apart. A point that was
+    /// noticed ahead stays handled.
     pub fn started(&mut self, at: Boot) {
         if let Some(grid) = &mut self.grid {
             grid.anchor = at - self.offset;
-            grid.handled = grid.anchor;
+            grid.handled = grid.handled.max(grid.anchor);
         }
     }
 

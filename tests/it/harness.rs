@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,9 +44,13 @@ impl Sandbox {
         sandbox
     }
 
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
     /// `name` below the home directory.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join("home").join(name)
+        self.home().join(name)
     }
 
     pub fn state_dir(&self) -> PathBuf {
@@ -117,7 +121,7 @@ impl Sandbox {
         command
             .env_clear()
             .env("PATH", path)
-            .env("HOME", self.path(""))
+            .env("HOME", self.home())
             .env("XDG_RUNTIME_DIR", self.runtime_dir())
             .env("XDG_STATE_HOME", self.state_dir())
             .env("XDG_CONFIG_HOME", self.path(".config"))
@@ -126,7 +130,7 @@ impl Sandbox {
             // As under systemd, so that it is the same for root.
             .env("RUNTIME_DIRECTORY", self.runtime_dir())
             .env("STATE_DIRECTORY", self.state_dir())
-            .current_dir(self.path(""))
+            .current_dir(self.home())
             .stdin(Stdio::null());
         command
     }
@@ -180,6 +184,8 @@ pub struct Daemon {
 #[derive(Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
+    /// No more will come.
+    ended: AtomicBool,
     grown: Condvar,
 }
 
@@ -193,6 +199,9 @@ impl Log {
             self.lines().push(String::from_utf8_lossy(&line).into_owned());
             self.grown.notify_all();
         }
+        let _lines = self.lines();
+        self.ended.store(true, Ordering::Relaxed);
+        self.grown.notify_all();
     }
 }
 
@@ -235,7 +244,7 @@ impl Daemon {
                 return found;
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || self.log.ended.load(Ordering::Relaxed) {
                 let log = lines.join("\n");
                 drop(lines);
                 panic!("waited in vain for {count} lines with {parts:?}; the log:\n{log}");
@@ -269,7 +278,6 @@ impl Daemon {
         assert!(status.success(), "{status}; the log:\n{}", self.log());
     }
 
-    /// Nobody reads the daemon's log any more: its stderr is a closed pipe from now on.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -384,6 +392,12 @@ fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
         }
         thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// Whether the tests run as root, for whom some things are different.
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().expect("id");
+    id.stdout == b"0\n"
 }
 
 /// Sends a signal to one process.

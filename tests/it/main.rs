@@ -6,4 +6,12 @@
 mod harness;
 
 // Secrets: who gets them, and how.
+mod deliver;
 mod redeem;
+
+// Runs: from the command to its outcome.
+mod run;
+
+// The two programs that run tasks.
+mod daemon;
+mod once;
