@@ -139,7 +139,7 @@ fn next(of: NextOf, count: usize, from: DateTime<Utc>) -> Result<u8, Vec<Error>>
         }
         NextOf::Config { config, task } => {
             let plan = startup::load(&config)?.plan;
-            let task = task.map(|name| once::find_task(&plan, &name)).transpose().map_err(|error| vec![error])?;
+            let task = task.map(|name| plan.find_task(&name)).transpose().map_err(|error| vec![error])?;
             print_table(&report::next_table(&plan, task, count, from))
         }
     }
@@ -188,11 +188,11 @@ fn history(task: Option<String>, count: usize, json: bool, socket: Option<PathBu
 fn run_in_daemon(task: String, detach: bool, socket: Option<PathBuf>) -> Result<u8, Error> {
     let conversation = ask(&Request::Run { task: task.clone(), detach }, socket)?;
     Ok(match conversation.follow(&mut io::stdout().lock(), &mut note)? {
-        Followed::ToEnd(outcome) => exit_status(outcome),
+        Followed::ToEnd(outcome) => outcome.exit_status(),
         Followed::Detached(run) => {
             let what = run.map_or("the run still waits".to_owned(), |run| format!("run {run} goes on"));
             note(&format!("detached; {what}, `backupnizza stop {task}` stops it"));
-            exit_status(Outcome::Stopped)
+            Outcome::Stopped.exit_status()
         }
         Followed::Told => 0,
     })
@@ -207,20 +207,12 @@ fn stop(task: String, socket: Option<PathBuf>) -> Result<u8, Error> {
 }
 
 fn secrets(request: Request, socket: Option<PathBuf>) -> Result<u8, Error> {
-    ask(&request, socket)?.to_end(&mut note).map(|()| 0)
+    ask(&request, socket)?.finish(&mut note).map(|()| 0)
 }
 
 /// Something for a person who waits.
 fn note(text: &str) {
     let _ = writeln!(io::stderr(), "backupnizza: {}", error::printable(text));
-}
-
-fn exit_status(outcome: Outcome) -> u8 {
-    match outcome {
-        Outcome::Success => 0,
-        Outcome::Warning => 3,
-        _ => 1,
-    }
 }
 
 /// How standard output is to be written to.

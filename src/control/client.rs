@@ -39,7 +39,7 @@ impl Conversation {
         let mut stream = socket::connect(socket::find(&sockets)?)?;
         match stream.write_all(line.as_bytes()) {
             // The daemon may have said why.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(no_answer(error)),
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(no_answer(error)),
             _ => Ok(Conversation { reader: BufReader::new(stream) }),
         }
     }
@@ -89,7 +89,7 @@ impl Conversation {
     }
 
     /// The answer to `Request::Lock` and `Request::Refresh`: notes, and an end.
-    pub fn to_end(mut self, note: &mut impl FnMut(&str)) -> Result<(), Error> {
+    pub fn finish(mut self, note: &mut impl FnMut(&str)) -> Result<(), Error> {
         loop {
             match self.next()? {
                 Reply::Note(text) => note(&text),
@@ -168,6 +168,7 @@ fn no_answer(error: io::Error) -> Error {
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => {
             Error::new("the daemon", "its answer broke off").hint("the daemon's log may say why")
         }
+        ErrorKind::WouldBlock => Error::new("the daemon", format!("gave no answer within {} s", ANSWER_TIME.as_secs())),
         _ => Error::new("the daemon", format!("no answer: {error}")),
     }
 }

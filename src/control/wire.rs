@@ -47,7 +47,7 @@ pub fn parse_request(received: &[u8]) -> Received {
     let Ok(line) = std::str::from_utf8(&received[..end]) else { return Received::Malformed };
     let words: Vec<&str> = line.split(' ').collect();
     match words[..] {
-        [GREETING, VERSION, ref command @ ..] if end + 1 == received.len() => {
+        [GREETING, VERSION, ref command @ ..] if end + 1 == received.len() && end < REQUEST_MAX => {
             parse_command(command).map_or(Received::Malformed, Received::Request)
         }
         [GREETING, version, ..] if version != VERSION => Received::OtherVersion,

@@ -10,7 +10,6 @@ use super::scheduler::Scheduler;
 use super::{locked, words};
 use crate::agenda::{Action, Ended, Event, ManualAnswer, Notice, Refusal, Wait, Waiting};
 use crate::clock::{self, Now};
-use crate::config;
 use crate::control::listener::Client;
 use crate::control::{Reply, Request};
 use crate::error::Error;
@@ -213,9 +212,9 @@ impl Scheduler {
         let ledger = locked(&self.ledger);
         if let Some(name) = task
             && !ledger.state().tasks.contains_key(name)
-            && self.setting.plan.task_named(name).is_none()
+            && let Err(error) = self.setting.plan.find_task(name)
         {
-            return client.send(&Reply::Failed(no_such_task(&self.setting.plan, name)));
+            return client.send(&Reply::Failed(error));
         }
         let past = ledger.state().history(task);
         let last = past[past.len().saturating_sub(count)..].iter().map(|past| Reply::Past(Box::new((*past).clone())));
@@ -226,7 +225,7 @@ impl Scheduler {
     }
 
     fn answer_run(&mut self, name: &str, detach: bool, client: Client) {
-        let task = match self.find_task(name) {
+        let task = match self.setting.plan.find_task(name) {
             Ok(task) => task,
             Err(error) => return client.send(&Reply::Failed(error)),
         };
@@ -279,7 +278,7 @@ impl Scheduler {
     }
 
     fn answer_stop(&mut self, name: &str, client: Client) {
-        let task = match self.find_task(name) {
+        let task = match self.setting.plan.find_task(name) {
             Ok(task) => task,
             Err(error) => return client.send(&Reply::Failed(error)),
         };
@@ -296,18 +295,6 @@ impl Scheduler {
             None => client.send(&Reply::Ended { run: None, outcome: Outcome::Stopped, exit_code: None, took: None }),
         }
         self.perform(actions);
-    }
-
-    fn find_task(&self, name: &str) -> Result<TaskId, Error> {
-        self.setting.plan.task_named(name).ok_or_else(|| no_such_task(&self.setting.plan, name))
-    }
-}
-
-fn no_such_task(plan: &Plan, name: &str) -> Error {
-    let error = Error::new(name, "there is no such task in the configuration");
-    match config::nearest(name, plan.tasks().map(|(_, task)| task.name.as_str())) {
-        Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error,
     }
 }
 

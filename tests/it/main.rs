@@ -15,3 +15,6 @@ mod run;
 // The two programs that run tasks.
 mod daemon;
 mod once;
+
+// What people ask of a running daemon.
+mod control;
