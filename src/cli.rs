@@ -23,7 +23,8 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "Validates everything and shows each task with its schedule, its next slot, its programs and
 how its secrets are delivered.
 
-  --secrets   also ask every source, as the daemon would at its start
+  --secrets   also ask every source that the daemon would ask at its start (not those that only
+              disabled tasks use)
   --offline   leave out what depends on this machine (programs, paths), to check a file that
               is meant for another one
 

@@ -81,13 +81,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(total))
 }
 
-/// Writes a duration as `parse_duration` reads it, in whole seconds; under a second with decimals, as `0.3s`.
+/// Writes a duration as `parse_duration` reads it; one under a minute with what it has beyond whole
+/// seconds, as `0.312s`.
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_secs();
-    if rest == 0 {
+    if rest < 60 {
         let thousandths = format!("{:03}", duration.subsec_millis());
         let decimals = thousandths.trim_end_matches('0');
-        return if decimals.is_empty() { "0s".to_string() } else { format!("0.{decimals}s") };
+        return if decimals.is_empty() { format!("{rest}s") } else { format!("{rest}.{decimals}s") };
     }
     let mut text = String::new();
     for (name, seconds) in UNITS {
@@ -186,7 +187,8 @@ mod tests {
         assert_eq!(format_duration(Duration::from_millis(300)), "0.3s");
         assert_eq!(format_duration(Duration::from_millis(45)), "0.045s");
         assert_eq!(format_duration(Duration::from_micros(900)), "0s");
-        assert_eq!(format_duration(Duration::from_millis(1_900)), "1s");
+        assert_eq!(format_duration(Duration::from_millis(1_900)), "1.9s");
+        assert_eq!(format_duration(Duration::from_millis(61_900)), "1m1s");
         assert_eq!(format_duration(Duration::from_secs(5_400)), "1h30m");
         assert_eq!(format_duration(Duration::from_secs(172_800)), "2d");
         assert_eq!(format_duration(Duration::from_secs(93_784)), "1d2h3m4s");

@@ -24,6 +24,7 @@ mod file_locks;
 mod launch;
 mod ledger;
 mod log;
+mod metrics;
 mod once;
 mod outcome;
 mod output;
@@ -117,8 +118,8 @@ fn check(config: &Path, secrets: bool, offline: bool) -> Result<u8, Vec<Error>> 
     prepared.warnings.iter().for_each(log::caution);
     let mut problems = prepared.setting.programs.problems(&prepared.setting.plan);
     if secrets {
-        let all: Vec<_> = prepared.setting.plan.secrets().map(|(id, _)| id).collect();
-        let asked = prepared.sources.ask(&prepared.setting, &all, &AtomicBool::new(false));
+        let needed = prepared.setting.plan.needed_secrets();
+        let asked = prepared.sources.ask(&prepared.setting, &needed, &AtomicBool::new(false));
         asked.warnings.iter().for_each(log::caution);
         problems.extend(asked.wrong);
         problems.extend(asked.unavailable.into_iter().map(|(_, error)| error));

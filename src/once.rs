@@ -66,7 +66,7 @@ pub fn run(once: Once) -> Result<u8, Vec<Error>> {
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(switch.clone(), stop.clone(), on_terminal).map_err(one)?;
     let listener = Listener::bind(&setting.socket).map_err(one)?;
-    ask(&setting, &sources, &setting.plan.task(task).secrets(), &stop)?;
+    ask(&setting, &sources, &setting.plan.task(task).all_secrets(), &stop)?;
     let _locks = wait_for_locks(&setting.plan, setting.plan.task(task), &stop).map_err(one)?;
     let setting = Arc::new(setting);
     let secretbox = setting.secretbox.clone();

@@ -8,12 +8,12 @@ use super::alarms::Alarms;
 use super::book::Book;
 use super::due::Due;
 use super::queues::{Locks, Turns};
-use super::slots::{Slots, fingerprint, nanos, offset, shift};
+use super::slots::{AHEAD, Slots, fingerprint, nanos, offset, shift};
 use super::{Action, Agenda, Ended, Entry, FileLocks, Notice};
 use crate::clock::{Now, Zone};
 use crate::ledger::{Cause, Record, Started, State, TaskState};
 use crate::outcome::{Outcome, RunId};
-use crate::plan::{Plan, Task, TaskId};
+use crate::plan::{Plan, SecretId, Task, TaskId};
 use crate::schedule::Schedule;
 
 /// The fingerprint of a task that is not enabled: enabling it is a change of its schedule.
@@ -21,15 +21,22 @@ const DISABLED: u64 = 0;
 
 impl Agenda {
     /// The scheduler of a daemon that starts now, after it has stopped the sessions that survived the last one.
-    /// `state` is what the ledger says; no secret is there until an event says so.
-    pub fn new(plan: Arc<Plan>, state: &State, now: Now, boot_id: &str, machine_id: &str) -> (Agenda, Vec<Action>) {
+    /// `state` is what the ledger says, `secrets` are those that are there.
+    pub fn new(
+        plan: Arc<Plan>,
+        state: &State,
+        secrets: &[SecretId],
+        now: Now,
+        boot_id: &str,
+        machine_id: &str,
+    ) -> (Agenda, Vec<Action>) {
         let entries =
             plan.tasks().map(|(_, task)| Entry::new(&plan, task, state.tasks.get(&task.name), now, machine_id));
         let mut agenda = Agenda {
             tasks: entries.collect(),
             locks: Locks::default(),
             turns: Turns::new(plan.max_concurrent_runs),
-            secrets: Vec::new(),
+            secrets: plan.secrets().map(|(id, _)| secrets.contains(&id)).collect(),
             active_runs: BTreeMap::new(),
             next_run: state.next_run,
             book: Book::default(),
@@ -137,7 +144,7 @@ impl Agenda {
         } else {
             task.schedules.contains(&Schedule::Start).then_some(Cause::Start)
         };
-        let noticed = self.tasks[id.index()].slots.notice(&task.schedules, self.plan.zone, now);
+        let noticed = self.tasks[id.index()].slots.notice(&task.schedules, self.plan.zone, now, AHEAD);
         match (noticed, cause) {
             // One run for all; what is on time makes the whole so.
             (Some(noticed), Some(_)) => self.slot_came(id, noticed.slot, Cause::Slot, at_start, now),

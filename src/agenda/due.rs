@@ -329,10 +329,7 @@ impl Agenda {
     /// What was there may be gone: a run that has not started waits for it, and keeps nobody else waiting.
     pub(super) fn secrets_available(&mut self, secrets: &[SecretId], now: Now) {
         let plan = self.plan.clone();
-        self.secrets = vec![false; plan.secrets().len()];
-        for secret in secrets {
-            self.secrets[secret.index()] = true;
-        }
+        self.secrets = plan.secrets().map(|(id, _)| secrets.contains(&id)).collect();
         for (id, _) in plan.tasks() {
             if !self.closing && !self.has_secrets(id) {
                 self.withdraw(id, Stage::Secrets, now);

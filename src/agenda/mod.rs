@@ -427,7 +427,9 @@ impl Agenda {
     fn visit(&mut self, task: TaskId, now: Now) {
         if self.is_scheduled(task) {
             let plan = &self.plan;
-            let noticed = self.tasks[task.index()].slots.notice(&plan.task(task).schedules, plan.zone, now);
+            let entry = &mut self.tasks[task.index()];
+            let ahead = entry.ahead();
+            let noticed = entry.slots.notice(&plan.task(task).schedules, plan.zone, now, ahead);
             if let Some(noticed) = noticed {
                 let cause = if noticed.on_time { Cause::Slot } else { Cause::Missed };
                 self.slot_came(task, noticed.slot, cause, noticed.start_at, now);
@@ -480,8 +482,9 @@ impl Agenda {
         let entry = &self.tasks[id.index()];
         let task = self.plan.task(id);
         let (crontab, every) = if task.enabled { entry.slots.next_starts() } else { (None, None) };
-        let crontab = crontab.map(|start| shift(start, -AHEAD));
-        let every = every.map(|start| start - AHEAD);
+        let ahead = entry.ahead();
+        let crontab = crontab.map(|start| shift(start, -ahead));
+        let every = every.map(|start| start - ahead);
         let (due_by_wall, due_by_boot) = entry.due_alarms(task, now);
         let active = entry.active.as_ref().and_then(|active| active.alarm(now));
         self.wall_alarms.set(id, crontab.into_iter().chain(due_by_wall).min());
@@ -525,6 +528,12 @@ impl Agenda {
 }
 
 impl Entry {
+    /// How early its slots are noticed. What a slot does to a run that is there already is decided
+    /// when it comes: until then that run may have ended or started.
+    fn ahead(&self) -> Boot {
+        if self.active.is_none() && self.due.is_none() { AHEAD } else { 0 }
+    }
+
     fn what_due_waits_for(&self, due: &Due) -> Wait {
         match due.stage {
             Stage::Start => Wait::Start,

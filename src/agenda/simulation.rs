@@ -163,7 +163,7 @@ impl Machine {
         self.seen.trying.clear();
         self.calm_since = self.now.boot;
         let boot_id = self.boots.to_string();
-        let (agenda, actions) = Agenda::new(self.plan.clone(), &self.disk, self.now, &boot_id, "machine");
+        let (agenda, actions) = Agenda::new(self.plan.clone(), &self.disk, &[], self.now, &boot_id, "machine");
         self.agenda = Some(agenda);
         self.perform(actions);
         let late = if self.resting { 0 } else { self.dice.below(600) };
@@ -535,7 +535,7 @@ fn simulate(seed: u64, clock: Clock, days: u64) -> Seen {
 #[test]
 fn years_pass_and_every_promise_is_kept() {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 0..3 {
+    for seed in 0..4 {
         let seen = simulate(seed, Clock::Steady, 365);
         seen.counts.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
     }

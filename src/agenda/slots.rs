@@ -136,18 +136,18 @@ impl Slots {
         (crontab, self.grid.as_ref().map(|grid| grid.next() + self.offset))
     }
 
-    /// Takes the slots whose start has come or comes within `AHEAD`; they count as handled from now on.
-    pub fn notice(&mut self, schedules: &[Schedule], zone: Zone, now: Now) -> Option<Noticed> {
-        let crontab = self.notice_crontab(schedules, zone, now).map(|slot| (between(now.wall, slot), slot));
-        let grid = self.notice_grid(now).map(|point| (point, shift(now.wall, point)));
+    /// Takes the slots whose start has come or comes within `ahead`; they count as handled from now on.
+    pub fn notice(&mut self, schedules: &[Schedule], zone: Zone, now: Now, ahead: Boot) -> Option<Noticed> {
+        let crontab = self.notice_crontab(schedules, zone, now, ahead).map(|slot| (between(now.wall, slot), slot));
+        let grid = self.notice_grid(now, ahead).map(|point| (point, shift(now.wall, point)));
         let (point, slot) = crontab.max(grid)?;
         let start = point + self.offset;
         Some(Noticed { slot, on_time: start >= -ON_TIME, start_at: nanos(now.boot) + start.max(0) })
     }
 
     /// The latest crontab slot that has come.
-    fn notice_crontab(&mut self, schedules: &[Schedule], zone: Zone, now: Now) -> Option<DateTime<Utc>> {
-        let horizon = shift(now.wall, AHEAD - self.offset);
+    fn notice_crontab(&mut self, schedules: &[Schedule], zone: Zone, now: Now, ahead: Boot) -> Option<DateTime<Utc>> {
+        let horizon = shift(now.wall, ahead - self.offset);
         let first = self.next.filter(|next| *next <= horizon)?;
         let (latest, next) = latest_slot(first, horizon, |after| next_slot(schedules, zone, after));
         self.last = latest;
@@ -157,8 +157,8 @@ impl Slots {
     }
 
     /// The latest point of the grid that has come, relative to now.
-    fn notice_grid(&mut self, now: Now) -> Option<Boot> {
-        let horizon = nanos(now.boot) + AHEAD - self.offset;
+    fn notice_grid(&mut self, now: Now, ahead: Boot) -> Option<Boot> {
+        let horizon = nanos(now.boot) + ahead - self.offset;
         let grid = self.grid.as_mut()?;
         let latest = grid.latest(horizon)?;
         grid.handled = latest;
@@ -290,8 +290,8 @@ mod tests {
         let begin = now("2026-01-01T00:00:00Z", 1_000);
         let mut slots = Slots::from_now(&schedules, Zone::Utc, 0, begin);
         assert_eq!(slots.next_starts().1, Some(1_600 * SECOND));
-        assert_eq!(slots.notice(&schedules, Zone::Utc, now("2026-01-01T00:09:58Z", 1_598)), None);
-        let noticed = slots.notice(&schedules, Zone::Utc, now("2026-01-01T00:35:00Z", 3_100)).expect("a slot");
+        assert_eq!(slots.notice(&schedules, Zone::Utc, now("2026-01-01T00:09:58Z", 1_598), AHEAD), None);
+        let noticed = slots.notice(&schedules, Zone::Utc, now("2026-01-01T00:35:00Z", 3_100), AHEAD).expect("a slot");
         assert_eq!((noticed.slot, noticed.on_time), (at("2026-01-01T00:30:00Z"), false));
         assert_eq!(slots.next_starts().1, Some(3_400 * SECOND));
         slots.started(3_150 * SECOND);

@@ -48,7 +48,7 @@ impl World {
 
     fn on(ledger: State, now: Now, boot_id: &str, plan: Plan) -> World {
         let plan = Arc::new(plan);
-        let (agenda, actions) = Agenda::new(plan.clone(), &ledger, now, boot_id, "machine");
+        let (agenda, actions) = Agenda::new(plan.clone(), &ledger, &[], now, boot_id, "machine");
         let mut world = World {
             plan,
             agenda,
@@ -409,6 +409,27 @@ fn every_runs_on_a_grid_from_the_last_start_whatever_the_wall_clock_does() {
     let mut world = world.restart(4 * MINUTE, vec![task("often", &["@every 10m"])]);
     world.pass(7 * MINUTE);
     assert_eq!(world.starts(), ["01T20:30:00 often 01T20:30:00 slot"]);
+}
+
+#[test]
+fn every_second_runs_each_second_and_skips_none() {
+    let mut world = World::new(EVENING, vec![task("beat", &["@every 1s"])]);
+    for _ in 0..5 {
+        world.pass(1);
+        world.end("beat", Outcome::Success);
+    }
+    assert!(!world.seen.iter().any(|(_, action)| matches!(action, Action::NotRun { .. })), "{:?}", world.seen);
+}
+
+#[test]
+fn a_run_that_ends_within_the_last_second_before_a_slot_is_no_overlap() {
+    let mut world = World::new(EVENING, vec![task("half", &["*/30 * * * *"])]);
+    world.pass(30 * MINUTE + 30 * MINUTE - 1);
+    assert!(world.run("half").is_some());
+    world.end("half", Outcome::Success);
+    world.pass(1);
+    assert!(world.run("half").is_some());
+    assert!(!world.seen.iter().any(|(_, action)| matches!(action, Action::NotRun { .. })), "{:?}", world.seen);
 }
 
 #[test]

@@ -165,7 +165,6 @@ impl Scheduler {
     }
 
     fn task_status(&self, id: TaskId, task: &Task, waits: &[Waiting], now: Now) -> TaskStatus {
-        let (max_age, stale) = self.health.age_of(id);
         let ledger = locked(&self.ledger);
         let known = ledger.state().tasks.get(&task.name);
         TaskStatus {
@@ -177,8 +176,8 @@ impl Scheduler {
             last_success: known.and_then(|known| known.last_success),
             next_slot: self.agenda.next_start(id, now),
             failing: task.enabled && known.is_some_and(|known| known.failing),
-            stale,
-            max_age,
+            stale: self.health.is_stale(id),
+            max_age: self.health.max_age(id),
         }
     }
 

@@ -69,15 +69,18 @@ impl Health {
         stale
     }
 
+    pub fn is_stale(&self, id: TaskId) -> bool {
+        self.tasks[id.index()].stale
+    }
+
     /// How long until a task becomes stale.
     pub fn next_alarm(&self, now: DateTime<Utc>) -> Option<Duration> {
         self.alarms.first().map(|(at, _)| (*at - now).to_std().unwrap_or_default())
     }
 
-    /// How old the task's last success may be, and whether it is older.
-    pub fn age_of(&self, id: TaskId) -> (Option<Duration>, bool) {
-        let task = &self.tasks[id.index()];
-        (task.max_age.and_then(|age| age.to_std().ok()), task.stale)
+    /// How old the task's last success may be.
+    pub fn max_age(&self, id: TaskId) -> Option<Duration> {
+        self.tasks[id.index()].max_age.and_then(|age| age.to_std().ok())
     }
 
     fn set_alarm(&mut self, id: TaskId) {

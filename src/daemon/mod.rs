@@ -8,6 +8,7 @@ mod answers;
 mod health;
 mod hooks;
 mod lock_waits;
+mod metrics;
 mod scheduler;
 mod secrets;
 mod words;
@@ -30,7 +31,7 @@ use crate::error::Error;
 use crate::file_locks::InstanceLock;
 use crate::ledger::{self, Ledger};
 use crate::log;
-use crate::plan::{Plan, SecretId, StopPolicy};
+use crate::plan::{SecretId, StopPolicy};
 use crate::runner::{self, Setting, Spawned};
 use crate::secretbox::listener::Listener;
 use crate::socket;
@@ -88,8 +89,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     keeper.ask_again(unavailable);
     let controlled = serve_control(&control, reports.clone());
 
-    let mut scheduler = Scheduler::new(setting, ledger, keeper, reports);
-    scheduler.tell_of_start();
+    let mut scheduler = Scheduler::new(setting, ledger, keeper, reports).map_err(one)?;
     scheduler.work(&inbox);
     scheduler.turn_away();
     listener.close();
@@ -121,7 +121,7 @@ fn watch_signals(reports: Sender<Report>, stop: Arc<AtomicBool>) -> Result<(), E
 
 /// Asks all sources; returns the secrets that are to be asked for again.
 fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Result<Vec<SecretId>, Vec<Error>> {
-    let needed = needed_secrets(&setting.plan);
+    let needed = setting.plan.needed_secrets();
     let asked = sources.ask(setting, &needed, stop);
     asked.warnings.iter().for_each(log_warning);
     if !asked.wrong.is_empty() {
@@ -133,16 +133,6 @@ fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Resul
 
 fn tell_of_unavailable(error: &Error) {
     log::warn("a secret is not available, its runs wait for it", &[("error", error)]);
-}
-
-/// All secrets but those that only disabled tasks use.
-fn needed_secrets(plan: &Plan) -> Vec<SecretId> {
-    let used = |enabled: bool| -> Vec<SecretId> {
-        plan.tasks().filter(|(_, task)| task.enabled == enabled).flat_map(|(_, task)| task.secrets()).collect()
-    };
-    let (by_enabled, by_disabled) = (used(true), used(false));
-    let ids = plan.secrets().map(|(id, _)| id);
-    ids.filter(|id| by_enabled.contains(id) || !by_disabled.contains(id)).collect()
 }
 
 /// Stops what a daemon that died left running, before any task begins.

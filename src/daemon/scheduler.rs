@@ -1,6 +1,6 @@
 //! The one thread that holds the agenda and acts on what it says; all others only report to it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,13 +12,16 @@ use super::answers::{self, Desk};
 use super::health::Health;
 use super::hooks::HookThreads;
 use super::lock_waits::LockWaits;
+use super::metrics::{MetricsFile, RunCounts};
 use super::secrets::Keeper;
 use super::{Report, available, guarded, locked, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
 use crate::clock;
+use crate::error::Error;
 use crate::file_locks::{self, Held, NotTaken, Wanted};
 use crate::ledger::{self, Ledger};
 use crate::log;
+use crate::metrics::{self, Snapshot, TaskSnapshot};
 use crate::outcome::{Outcome, RunId};
 use crate::output::Record;
 use crate::plan::{LockRequest, OutputMode, TaskId};
@@ -45,6 +48,8 @@ pub struct Scheduler {
     lock_waits: LockWaits,
     hooks: HookThreads,
     pub(super) health: Health,
+    counts: RunCounts,
+    metrics: Option<MetricsFile>,
     closing: bool,
 }
 
@@ -61,12 +66,16 @@ impl Scheduler {
         ledger: Arc<Mutex<Ledger>>,
         keeper: Arc<Keeper>,
         reports: Sender<Report>,
-    ) -> Scheduler {
+    ) -> Result<Scheduler, Error> {
         let now = clock::now();
         let plan = setting.plan.clone();
-        let (agenda, actions) = Agenda::new(plan, locked(&ledger).state(), now, &sys::boot_id(), &sys::machine_id());
+        let secrets = available(&setting);
+        let (agenda, actions) =
+            Agenda::new(plan, locked(&ledger).state(), &secrets, now, &sys::boot_id(), &sys::machine_id());
         let hooks = HookThreads::new(setting.clone());
         let health = Health::new(&setting.plan, locked(&ledger).state(), now.wall);
+        let counts = RunCounts::new(setting.plan.tasks().len());
+        let metrics = setting.plan.metrics_file.clone().map(MetricsFile::start).transpose()?;
         let mut scheduler = Scheduler {
             setting,
             agenda,
@@ -79,26 +88,76 @@ impl Scheduler {
             lock_waits: LockWaits::default(),
             hooks,
             health,
+            counts,
+            metrics,
             closing: false,
         };
+        scheduler.tell_of_start();
         scheduler.perform(actions);
-        let secrets = available(&scheduler.setting);
-        scheduler.tell(Event::SecretsAvailable(secrets));
-        scheduler
+        Ok(scheduler)
     }
 
     /// Handles reports as they come and the clock in between, until all is over.
     pub fn work(&mut self, inbox: &Receiver<Report>) {
         while !(self.closing && self.agenda.is_idle() && self.hooks.are_done()) {
-            match inbox.recv_timeout(self.patience()) {
+            let report = inbox.recv_timeout(self.patience());
+            self.metrics.iter_mut().for_each(MetricsFile::touch);
+            match report {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::Signal(signal)) => self.signalled(signal),
                 Ok(Report::Control(request, client)) => self.answer(request, client),
                 Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             self.look_for_stale();
+            self.update_metrics();
         }
+        if let Some(metrics) = self.metrics.take() {
+            metrics.finish(&self.metrics_text());
+        }
+    }
+
+    fn update_metrics(&mut self) {
+        let Some(mut metrics) = self.metrics.take() else {
+            return;
+        };
+        metrics.update(|| self.metrics_text());
+        self.metrics = Some(metrics);
+    }
+
+    fn metrics_text(&self) -> String {
+        let plan = &self.setting.plan;
+        let now = clock::now();
+        let ledger = locked(&self.ledger);
+        let running: BTreeSet<TaskId> = self.agenda.running(now).map(|running| running.task).collect();
+        let tasks = plan.tasks().filter(|(_, task)| task.enabled).map(|(id, task)| {
+            let known = ledger.state().tasks.get(&task.name);
+            let past = known.and_then(|known| known.past.iter().rev().find(|past| past.run.is_some()));
+            TaskSnapshot {
+                name: &task.name,
+                last_outcome: known.and_then(|known| known.last_outcome),
+                last_start: known.and_then(|known| known.last_start),
+                last_end: past.map(|past| past.ended),
+                last_success: known.and_then(|known| known.last_success),
+                last_duration: past.and_then(|past| past.took),
+                next_start: self.agenda.next_start(id, now),
+                is_running: running.contains(&id),
+                is_stale: self.health.is_stale(id),
+                runs: self.counts.of(id),
+            }
+        });
+        let tokens = self.setting.secretbox.counts();
+        metrics::render(&Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            tasks: tasks.collect(),
+            secrets: plan
+                .secrets()
+                .map(|(id, secret)| (secret.name.as_str(), self.setting.secretbox.secret(id).is_some()))
+                .collect(),
+            tokens_issued: tokens.issued,
+            tokens_redeemed: tokens.redeemed,
+            tokens_refused: tokens.refused.into_iter().collect(),
+        })
     }
 
     /// How long to wait for a report.
@@ -106,6 +165,7 @@ impl Scheduler {
         let now = clock::now();
         let longest = if self.closing { LOOK_AT_HOOKS } else { LOOK_AT_CLOCK };
         let wakes = self.agenda.next_wake(now).into_iter().chain(self.health.next_alarm(now.wall));
+        let wakes = wakes.chain(self.metrics.as_ref().and_then(MetricsFile::wakes_in));
         wakes.fold(longest, Duration::min)
     }
 
@@ -165,6 +225,7 @@ impl Scheduler {
             }
             Action::Ended(ended) => self.ended(&ended),
             Action::NotRun { task, slot, outcome, .. } => {
+                self.counts.count(task, outcome);
                 let slot = self.time(slot);
                 log::warn("not run", &[("task", self.name(task)), ("slot", &slot), ("outcome", &outcome)]);
                 if !self.agenda.is_due(task) {
@@ -266,6 +327,7 @@ impl Scheduler {
         self.keeper.let_go(self.runs.keys().min().copied());
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
         runner::log_end(task, ended.run, &end, ended.took);
+        self.counts.count(ended.task, ended.outcome);
         let was_in_trouble = self.health.ended(ended.task, ended.outcome, clock::now().wall);
         let happening = Happening {
             task: ended.task,
@@ -279,7 +341,7 @@ impl Scheduler {
         self.hooks.call(runner::hooks_of_end(ended.outcome, was_in_trouble), happening);
     }
 
-    pub fn tell_of_start(&self) {
+    fn tell_of_start(&self) {
         let plan = &self.setting.plan;
         let now = clock::now();
         let zone = plan.zone.offset_at(now.wall);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Report, available, guarded, locked, log_warning, needed_secrets, tell_of_unavailable};
+use super::{Report, available, guarded, locked, log_warning, tell_of_unavailable};
 use crate::agenda::Event;
 use crate::control::Reply;
 use crate::control::listener::Client;
@@ -206,7 +206,7 @@ impl Keeper {
             }
         }
         let wipes = locked(&self.state).wipes;
-        let needed = needed_secrets(&self.setting.plan);
+        let needed = self.setting.plan.needed_secrets();
         let asked = self.sources.ask_for(&self.setting, &needed, &self.stop, |id, secret| self.take(wipes, id, secret));
         asked.warnings.iter().for_each(tell);
         let problems = asked.wrong.iter().chain(asked.unavailable.iter().map(|(_, error)| error));

@@ -116,15 +116,19 @@ pub fn output(lines: &str, fields: &[Field<'_>]) {
         return;
     }
     let is_json = is_json();
-    let (head, tail) =
-        if is_json { (json_head(Level::Info), json_tail(fields)) } else { (text_head(Level::Info), text_tail(fields)) };
+    // For people the fields stand before the text, so that a command's tables keep their columns.
+    let (head, tail) = if is_json {
+        (json_head(Level::Info), json_tail(fields))
+    } else {
+        (text_head(Level::Info) + text_fields(fields).trim_start() + " | ", "\n".to_owned())
+    };
     let mut text = String::with_capacity(lines.len() + (head.len() + tail.len()) * 8);
     for line in lines.lines() {
         text.push_str(&head);
         if is_json {
-            text.push_str(&escape_json(line))
+            text.push_str(&escape_json(line));
         } else {
-            text.push_str(line)
+            text.push_str(line);
         }
         text.push_str(&tail);
     }
@@ -132,7 +136,7 @@ pub fn output(lines: &str, fields: &[Field<'_>]) {
 }
 
 fn text_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
-    text_head(level) + &printable(message) + &text_tail(fields)
+    text_head(level) + &printable(message) + &text_fields(fields) + "\n"
 }
 
 fn text_head(level: Level) -> String {
@@ -140,14 +144,13 @@ fn text_head(level: Level) -> String {
     format!("{time} {:<5} ", level.name())
 }
 
-fn text_tail(fields: &[Field<'_>]) -> String {
+fn text_fields(fields: &[Field<'_>]) -> String {
     let mut line = String::new();
     for (key, value) in fields {
         let value = value.to_string();
         let plain = !value.is_empty() && !value.contains([' ', '"', '=']) && !value.chars().any(char::is_control);
         let _ = if plain { write!(line, " {key}={value}") } else { write!(line, " {key}=\"{}\"", escape_json(&value)) };
     }
-    line.push('\n');
     line
 }
 

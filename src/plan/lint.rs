@@ -33,7 +33,7 @@ pub(super) fn warnings(plan: &Plan) -> Vec<Problem> {
     for (index, task) in plan.tasks.iter().enumerate().filter(|(_, task)| task.enabled) {
         let place = format!("tasks[{index}]");
         warn_of_task(plan, task, &place, &mut warnings);
-        for step in steps(task) {
+        for step in task.commands() {
             for found in warn_of_step(plan, step, &place) {
                 // Steps that share an environment share its mistakes.
                 if !warnings.iter().rev().take_while(|other| other.place == place).any(|other| *other == found) {
@@ -51,20 +51,10 @@ fn warning(place: &str, what: impl Into<String>, hint: Option<&str>) -> Problem 
 
 fn unused_secrets(plan: &Plan) -> Vec<Problem> {
     let mut used = vec![false; plan.secrets.len()];
-    let ids = plan.tasks.iter().flat_map(steps).flat_map(Step::secrets);
+    let ids = plan.tasks.iter().flat_map(Task::commands).flat_map(Step::secrets);
     ids.for_each(|id| used[id.index()] = true);
     let unused = used.iter().enumerate().filter(|(_, used)| !**used);
     unused.map(|(index, _)| warning(&format!("secrets[{index}]"), "no task uses this secret", None)).collect()
-}
-
-/// Every command of a task, its hooks and its condition too.
-fn steps(task: &Task) -> impl Iterator<Item = &Step> {
-    let hooks = &task.policy.hooks;
-    let hooks =
-        [&hooks.start, &hooks.success, &hooks.warning, &hooks.failure, &hooks.end, &hooks.stale, &hooks.recovery];
-    let condition = task.policy.only_if.iter().map(|condition| &condition.check);
-    let hooks = hooks.into_iter().filter_map(|hook| hook.as_deref());
-    task.steps.iter().chain(&task.finally).chain(condition).chain(hooks)
 }
 
 fn warn_of_task(plan: &Plan, task: &Task, place: &str, warnings: &mut Vec<Problem>) {

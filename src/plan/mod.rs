@@ -364,6 +364,16 @@ impl Plan {
         self.secrets.iter().enumerate().map(|(index, secret)| (SecretId(index as u32), secret))
     }
 
+    /// Those to ask for: all but those that only disabled tasks use.
+    pub fn needed_secrets(&self) -> Vec<SecretId> {
+        let used = |enabled: bool| -> Vec<SecretId> {
+            self.tasks.iter().filter(|task| task.enabled == enabled).flat_map(Task::all_secrets).collect()
+        };
+        let (by_enabled, by_disabled) = (used(true), used(false));
+        let ids = self.secrets().map(|(id, _)| id);
+        ids.filter(|id| by_enabled.contains(id) || !by_disabled.contains(id)).collect()
+    }
+
     pub fn secret(&self, id: SecretId) -> &SecretSpec {
         &self.secrets[id.0 as usize]
     }
@@ -408,6 +418,8 @@ impl Plan {
         step.working_directory = directory.to_owned();
         task.steps = vec![step];
         task.finally.clear();
+        task.policy.hooks = Hooks::default();
+        task.policy.only_if = None;
         Ok(())
     }
 }
@@ -467,13 +479,32 @@ impl LockId {
 }
 
 impl Task {
+    /// Every command of this task, its hooks and its condition too.
+    pub fn commands(&self) -> impl Iterator<Item = &Step> {
+        let hooks = &self.policy.hooks;
+        let hooks =
+            [&hooks.start, &hooks.success, &hooks.warning, &hooks.failure, &hooks.end, &hooks.stale, &hooks.recovery];
+        let condition = self.policy.only_if.iter().map(|condition| &condition.check);
+        let hooks = hooks.into_iter().filter_map(|hook| hook.as_deref());
+        self.steps.iter().chain(&self.finally).chain(condition).chain(hooks)
+    }
+
     /// The secrets that a run of this task needs before it can start, each once.
     pub fn secrets(&self) -> Vec<SecretId> {
-        let mut ids: Vec<SecretId> = self.steps.iter().chain(&self.finally).flat_map(Step::secrets).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+        each_once(self.steps.iter().chain(&self.finally))
     }
+
+    /// As `secrets`, with those of its hooks and its condition, for which no run waits.
+    pub fn all_secrets(&self) -> Vec<SecretId> {
+        each_once(self.commands())
+    }
+}
+
+fn each_once<'a>(commands: impl Iterator<Item = &'a Step>) -> Vec<SecretId> {
+    let mut ids: Vec<SecretId> = commands.flat_map(Step::secrets).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 impl Step {

@@ -294,7 +294,7 @@ fn judge_changes(before: &Program, now: &Program) -> Result<Vec<Warning>, Error>
             "only root can change it"
         } else {
             return Err(Error::new(shown(&*new.path), format!("has changed since the start: {change}"))
-                .hint("if that is meant, run `backupnizza refresh`"));
+                .hint("if that is meant, run `backupnizza refresh` or restart the daemon"));
         };
         notices.push(Warning {
             object: shown(&*new.path),

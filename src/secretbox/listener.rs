@@ -97,7 +97,7 @@ impl Listener {
             }
         };
         if !secretbox.admits(caller(&peer)) {
-            log_refusal(Refusal::Outsider, &peer);
+            refuse(secretbox, Refusal::Outsider, &peer);
             return Ok(());
         }
         stream.set_nonblocking(true)?;
@@ -149,9 +149,9 @@ impl Connection {
         if ready && matches!(self.state, State::Asking { .. }) {
             match self.receive(secretbox) {
                 Ok(true) => {}
-                Ok(false) => return self.in_time(),
+                Ok(false) => return self.in_time(secretbox),
                 Err(refusal) => {
-                    log_refusal(refusal, &self.peer);
+                    refuse(secretbox, refusal, &self.peer);
                     return false;
                 }
             }
@@ -166,13 +166,13 @@ impl Connection {
                 }
             }
         }
-        self.in_time()
+        self.in_time(secretbox)
     }
 
-    fn in_time(&self) -> bool {
+    fn in_time(&self, secretbox: &Secretbox) -> bool {
         let in_time = Instant::now() < self.deadline;
         if !in_time {
-            log_refusal(Refusal::TooSlow, &self.peer);
+            refuse(secretbox, Refusal::TooSlow, &self.peer);
         }
         in_time
     }
@@ -193,7 +193,7 @@ impl Connection {
             Request::Incomplete => return Ok(false),
             Request::Malformed => return Err(Refusal::Malformed),
             Request::OtherVersion => {
-                log_refusal(Refusal::OtherVersion, &self.peer);
+                refuse(secretbox, Refusal::OtherVersion, &self.peer);
                 self.state = State::Answering { head: wire::version_head(), secret: None, written: 0 };
                 return Ok(true);
             }
@@ -245,6 +245,7 @@ fn log_redemption(redeemed: &Redeemed, peer: &Peer) {
     );
 }
 
-fn log_refusal(refusal: Refusal, peer: &Peer) {
+fn refuse(secretbox: &Secretbox, refusal: Refusal, peer: &Peer) {
+    secretbox.count(refusal);
     log::warn("token refused", &[("reason", &refusal.reason()), ("pid", &peer.pid), ("uid", &peer.uid)]);
 }

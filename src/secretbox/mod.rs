@@ -8,7 +8,7 @@ pub mod listener;
 mod token;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ struct Tokens {
     /// The tokens of each live session, so that a stranger is known before it has said a word
     /// and a step's tokens die together.
     sessions: HashMap<i32, Session>,
+    counts: Counts,
 }
 
 struct Session {
@@ -104,7 +105,31 @@ pub enum Refusal {
     TooSlow,
 }
 
+/// How many tokens were made, redeemed, and refused by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub issued: u64,
+    pub redeemed: u64,
+    pub refused: BTreeMap<&'static str, u64>,
+}
+
 impl Refusal {
+    /// In one word, for counting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::Outsider => "outsider",
+            Refusal::Malformed => "malformed",
+            Refusal::OtherVersion => "version",
+            Refusal::Unknown => "unknown",
+            Refusal::OtherSession => "session",
+            Refusal::Spent => "spent",
+            Refusal::Expired => "expired",
+            Refusal::NotLoaded => "not_loaded",
+            Refusal::Gone => "gone",
+            Refusal::TooSlow => "slow",
+        }
+    }
+
     pub fn reason(self) -> &'static str {
         match self {
             Refusal::Outsider => "the peer is outside of every step's session; `stdin` gives a secret there",
@@ -164,6 +189,7 @@ impl Secretbox {
         let session = tokens.sessions.entry(grant.session);
         session.or_insert_with(|| Session { uid: grant.uid, marks: Vec::new() }).marks.push(token.mark());
         tokens.grants.insert(token.mark(), grant);
+        tokens.counts.issued += 1;
         Ok(token)
     }
 
@@ -198,7 +224,18 @@ impl Secretbox {
         }
         let (name, secret) = self.named_secret(grant.secret).ok_or(Refusal::NotLoaded)?;
         grant.uses -= 1;
-        Ok(Redeemed { secret, name, holder: grant.holder.clone() })
+        let holder = grant.holder.clone();
+        tokens.counts.redeemed += 1;
+        Ok(Redeemed { secret, name, holder })
+    }
+
+    /// A refusal was given.
+    fn count(&self, refusal: Refusal) {
+        *self.tokens().counts.refused.entry(refusal.name()).or_default() += 1;
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.tokens().counts.clone()
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {

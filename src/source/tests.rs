@@ -167,7 +167,7 @@ fn asked() {
         kind => unreachable!("a source: {kind}"),
     };
     let program = if kind == "environment" { "/bin/sh" } else { &first };
-    let mut variables = Variables::take(taken.iter().map(String::as_str), arena()).expect("room");
+    let variables = Variables::take(taken.iter().map(String::as_str), arena()).expect("room");
     if kind == "env, wiped" {
         variables.wipe();
     }

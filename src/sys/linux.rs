@@ -105,6 +105,9 @@ pub fn default_runtime_directory() -> Option<PathBuf> {
     None
 }
 
+/// This program, also after its file was replaced or removed.
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
 /// The executable from which launchers start: a sealed copy of this program that nobody can
 /// read, so that nobody can look into a launcher between its exec and its `main`.
 pub struct LauncherImage {
@@ -117,13 +120,20 @@ pub struct LauncherImage {
 
 impl LauncherImage {
     pub fn new() -> LauncherImage {
-        match sealed_copy(Path::new("/proc/self/exe")) {
+        let itself = |fallback| LauncherImage { path: OWN_EXECUTABLE.into(), _file: None, fallback };
+        let source = match File::open(OWN_EXECUTABLE) {
+            Ok(source) => source,
+            // Installed as root's with mode 0711, it is as unreadable as a copy would be.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return itself(None),
+            Err(error) => return itself(Some(error)),
+        };
+        match sealed_copy(source) {
             Ok(file) => LauncherImage {
                 path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
                 _file: Some(file),
                 fallback: None,
             },
-            Err(error) => LauncherImage { path: "/proc/self/exe".into(), _file: None, fallback: Some(error) },
+            Err(error) => itself(Some(error)),
         }
     }
 
@@ -132,8 +142,7 @@ impl LauncherImage {
     }
 }
 
-fn sealed_copy(program: &Path) -> io::Result<File> {
-    let mut source = File::open(program)?;
+fn sealed_copy(mut source: File) -> io::Result<File> {
     let mut copy = executable_memfd()?;
     io::copy(&mut source, &mut copy)?;
     copy.flush()?;
