@@ -97,7 +97,7 @@ pub fn find(sockets: &[PathBuf]) -> Result<&Path, Error> {
     let Some(path) = sockets.iter().find(|path| path.exists()) else {
         let places: Vec<String> = sockets.iter().map(|path| path.display().to_string()).collect();
         return Err(Error::new(places.join(", "), "no daemon there")
-            .hint(format!("is it running? if its socket is elsewhere, {ELSEWHERE}")));
+            .hint(format!("is the daemon running? if its socket is elsewhere, {ELSEWHERE}")));
     };
     check_owner(path)?;
     Ok(path)
