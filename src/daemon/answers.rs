@@ -231,6 +231,7 @@ impl Scheduler {
         if !detach && let Some(error) = self.deadlock(task, client.session) {
             return client.send(&Reply::Failed(error));
         }
+        let was_due = self.agenda.is_due(task);
         let actions = self.agenda.handle(clock::now(), Event::Manual { task });
         let answer = actions.iter().find_map(|action| match action {
             Action::ManualAnswer { answer, .. } => Some(*answer),
@@ -246,11 +247,9 @@ impl Scheduler {
             Some(ManualAnswer::Starting) => self.desk.awaiting_start.entry(task).or_default().push(client),
             None => {}
         }
-        let is_told = actions
-            .iter()
-            .any(|action| matches!(action, Action::Notice(Notice::Waits { task: of, .. }) if *of == task));
         self.perform(actions);
-        if !is_told {
+        // One that becomes due now says itself what it waits for.
+        if was_due {
             self.note_wait(task);
         }
     }
