@@ -374,7 +374,9 @@ impl Words {
     }
 
     fn config(&mut self, command: &str) -> Result<PathBuf, Error> {
-        self.value(command, "a configuration file is missing").map(PathBuf::from)
+        let missing = "a configuration file is missing";
+        let file = self.value(command, missing)?;
+        if file.is_empty() { Err(usage(command, missing)) } else { Ok(file.into()) }
     }
 
     fn next(&mut self) -> Result<Invocation, Error> {

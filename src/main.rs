@@ -121,7 +121,9 @@ fn check(config: &Path, secrets: bool, offline: bool) -> Result<u8, Vec<Error>> 
         let needed = prepared.setting.plan.needed_secrets();
         let asked = prepared.sources.ask(&prepared.setting, &needed, &AtomicBool::new(false));
         asked.warnings.iter().for_each(log::caution);
-        problems.extend(asked.wrong);
+        // Of a program that is wrong it has been said so above.
+        let wrong: Vec<Error> = asked.wrong.into_iter().filter(|error| !problems.contains(error)).collect();
+        problems.extend(wrong);
         problems.extend(asked.unavailable.into_iter().map(|(_, error)| error));
     }
     if !problems.is_empty() {

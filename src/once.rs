@@ -173,8 +173,8 @@ fn run_task(setting: &Setting, id: TaskId, only_step: Option<String>, switch: &R
     let end = try_until_it_ends(setting, &attempt, switch, &record);
 
     let record = record.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let context = Context::new(&task.name, "", ONCE, String::new());
-    record.settle(end.outcome == Outcome::Success, &mut |lines| runner::log_output(lines, &context));
+    let log = &mut |lines: &str| runner::log_kept_output(lines, &task.name, ONCE);
+    record.settle(end.outcome == Outcome::Success, log);
     let took = started.elapsed();
     runner::log_end(&task.name, ONCE, &end, Some(took));
     happening.outcome = Some(end.outcome);

@@ -202,7 +202,17 @@ impl Sources {
         let around = Surroundings { variables: &self.variables, credentials: self.credentials.clone(), stop };
         for &id in secrets {
             let spec = setting.plan.secret(id);
-            let program = plan::source_program(&spec.source).and_then(|program| setting.programs.get(program).ok());
+            let program = plan::source_program(&spec.source).map(|program| setting.programs.check(program)).transpose();
+            let program = match program {
+                Ok(program) => program.map(|(program, notices)| {
+                    asked.warnings.extend(notices.into_iter().map(warning_text));
+                    program
+                }),
+                Err(error) => {
+                    asked.wrong.push(error);
+                    continue;
+                }
+            };
             let path = program.as_ref().map(|program| program.path());
             match source::ask(spec, path, &around, setting.secretbox.arena()) {
                 Ok(answer) => {

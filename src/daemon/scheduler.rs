@@ -317,9 +317,9 @@ impl Scheduler {
         let task = &self.setting.plan.task(ended.task).name;
         let (mut tail, mut last_line) = (String::new(), None);
         if let Some(run) = self.runs.remove(&ended.run) {
-            let context = Context::new(task, "", ended.run, String::new());
             let record = locked(&run.record);
-            record.settle(ended.outcome == Outcome::Success, &mut |lines| runner::log_output(lines, &context));
+            let log = &mut |lines: &str| runner::log_kept_output(lines, task, ended.run);
+            record.settle(ended.outcome == Outcome::Success, log);
             tail.push_str(record.tail());
             last_line = record.last_line().map(str::to_owned);
         }

@@ -129,6 +129,11 @@ pub fn log_output(lines: &str, context: &Context) {
     log::output(lines, &[("task", &context.task), ("step", &context.step), ("run", &context.run)]);
 }
 
+/// Lines that were kept until the end of a run, of whichever step.
+pub fn log_kept_output(lines: &str, task: &str, run: RunId) {
+    log::output(lines, &[("task", &task), ("run", &run)]);
+}
+
 /// The child is there until this program reaps it, so waiting for it cannot fail; if it ever does,
 /// there is nothing more to wait for.
 fn await_exit(pid: i32) -> ExitKind {

@@ -24,7 +24,7 @@ use crate::plan::{OnError, Order, Plan, Programs, Step, Task, TaskId};
 use crate::secretbox::{NamedSecret, Secretbox};
 use crate::sys::LauncherImage;
 
-pub use command::{Context, Cut, End, Streams, log_output, run as run_command};
+pub use command::{Context, Cut, End, Streams, log_kept_output, run as run_command};
 pub use environment::Inherited;
 pub use hooks::{Happening, Hook, call as call_hook, hooks_of_end};
 pub use redaction::Redaction;

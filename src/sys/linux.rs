@@ -278,9 +278,8 @@ pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
         return Ok(());
     }
     // SAFETY: the launcher is alone in its process and uses none of these descriptors any more.
-    check(
-        unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last as libc::c_uint, 0) } as libc::c_int
-    )?;
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last as libc::c_uint, 0) };
+    check(result as libc::c_int)?;
     Ok(())
 }
 

@@ -422,13 +422,19 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 /// Whether `tool` is installed. Where all tests are to be run, a missing one is a failure.
 pub fn needs(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()) {
-        return true;
+    let is_there = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    if !is_there {
+        not_tested(&format!("{tool} is not installed"));
     }
+    is_there
+}
+
+/// Says loudly what is left out, and fails where all tests are to be run.
+#[track_caller]
+pub fn not_tested(why: &str) {
     let is_set = |name: &str, value: &str| std::env::var_os(name).is_some_and(|set| set == value);
-    assert!(!is_set("CI", "true") && !is_set("BACKUPNIZZA_TEST_ALL", "1"), "{tool} is not installed");
-    let _ = writeln!(std::io::stderr(), "\n*** NOT TESTED: {tool} is not installed ***\n");
-    false
+    assert!(!is_set("CI", "true") && !is_set("BACKUPNIZZA_TEST_ALL", "1"), "not tested: {why}");
+    let _ = writeln!(std::io::stderr(), "\n*** NOT TESTED: {why} ***\n");
 }
 
 /// The pids of the living processes that lead or belong to `session`; Linux alone can tell.

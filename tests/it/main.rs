@@ -5,9 +5,14 @@
 
 mod harness;
 
-// Secrets: who gets them, and how.
+// What is read, and what is said about it.
+mod check;
+mod schedule;
+
+// Secrets: where they come from, who gets them, and how.
 mod deliver;
 mod redeem;
+mod source;
 
 // Runs: from the command to its outcome.
 mod run;
@@ -16,5 +21,13 @@ mod run;
 mod daemon;
 mod once;
 
+// The real tools.
+mod borg;
+mod rclone;
+mod restic;
+
+// The code itself.
+mod crates;
+mod tidy;
 // What people ask of a running daemon.
 mod control;

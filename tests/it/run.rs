@@ -26,7 +26,7 @@ fn ended(daemon: &Daemon, outcome: &str) {
 
 /// Whether the log has a line of output that reads like this.
 fn printed(daemon: &Daemon, line: &str) -> bool {
-    !daemon.lines(&[&format!("info  {line} task=t ")]).is_empty()
+    daemon.lines(&[" task=t ", " | "]).iter().any(|printed| printed.ends_with(&format!(" | {line}")))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 """Runs a command on a terminal of its own and follows a script of expectations.
 
-usage: pty.py STEP... -- COMMAND ARG...
+usage: terminal.py STEP... -- COMMAND ARG...
 
     expect TEXT   wait until TEXT is on the terminal, behind what was expected before
     echo on|off   the terminal must echo, or must not
@@ -56,7 +56,7 @@ shown, seen, heard = b"", 0, b""
 
 def give_up(why):
     os.write(1, shown)
-    os.write(2, f"pty.py: {why}\n".encode())
+    os.write(2, f"terminal.py: {why}\n".encode())
     os.kill(leader, signal.SIGKILL)
     sys.exit(1)
 
