@@ -21,6 +21,9 @@ mod run;
 mod daemon;
 mod once;
 
+// What people ask of a running daemon.
+mod control;
+
 // The real tools.
 mod borg;
 mod rclone;
@@ -29,5 +32,3 @@ mod restic;
 // The code itself.
 mod crates;
 mod tidy;
-// What people ask of a running daemon.
-mod control;
