@@ -7,11 +7,13 @@ use chrono::{DateTime, Utc};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::clock;
+use crate::control;
 use crate::error::Error;
 use crate::launch;
 
-/// How many slots `next` shows unless told otherwise.
+/// How many slots `next` shows unless told otherwise, and how many ends `history`.
 const NEXT_COUNT: usize = 5;
+const HISTORY_COUNT: usize = 20;
 
 /// Each command's word, its usage, and what `--help` says of it.
 const COMMANDS: &[(&str, &str, &str)] = &[
@@ -55,6 +57,71 @@ task's environment and secrets, and its exit status is passed on.
   backupnizza next --schedule '30 2 * * mon-fri' --count 10",
     ),
     (
+        "status",
+        "status [--json]",
+        "Shows what the daemon is doing: each task with its state, its last outcome and its next slot, what
+it waits for, and which secrets are loaded. Exits with 1 if a task is failing or stale (its last
+success is older than `max_age`) or if no daemon can be reached.
+
+  --json          one JSON object, for programs
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
+
+  backupnizza status",
+    ),
+    (
+        "history",
+        "history [TASK] [--count N] [--json]",
+        "Shows how runs ended, the latest last.
+
+  --count N       how many to show (20)
+  --json          one JSON object a line, for programs
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
+
+  backupnizza history documents --count 5",
+    ),
+    (
+        "run",
+        "run TASK [--detach]",
+        "Runs a task now, in the daemon: without its `jitter` and `only_if`, but with its locks, secrets,
+hooks and retries. Shows its output, redacted, and exits as it ends: 0 success, 1 failure, 3 warning.
+Ctrl-C lets go of the run, which goes on in the daemon.
+
+  --detach        do not wait for it
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
+
+  backupnizza run documents",
+    ),
+    (
+        "stop",
+        "stop TASK",
+        "Stops the current run of a task by its `stop_signal` and grace, and waits until it has ended.
+A run that is due or waits for its next try ends at once.
+
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
+
+  backupnizza stop documents",
+    ),
+    (
+        "lock",
+        "lock",
+        "Wipes all secrets from the daemon's memory at once. Runs that need one stay due until `refresh`;
+those that have been given one go on, and their further output is withheld.
+
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
+
+  backupnizza lock",
+    ),
+    (
+        "refresh",
+        "refresh",
+        "Asks all sources of secrets again and exchanges all secrets, or none if one cannot be had. Looks
+at all programs again too, so that one that has changed may run. `unlock` is the same.
+
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
+
+  backupnizza refresh",
+    ),
+    (
         "secretbox",
         "secretbox TOKEN [--socket PATH]",
         "Prints the secret that TOKEN stands for, and nothing else. Commands of a task call it; a token
@@ -72,7 +139,10 @@ works only inside of the command that it was made for.
 ];
 
 /// Commands of the contract whose time has not come; said so instead of taken for a file.
-const NOT_YET: &[&str] = &["status", "history", "run", "stop", "lock", "refresh", "unlock", "service"];
+const NOT_YET: &[&str] = &["service"];
+
+/// Other words for commands.
+const ALIASES: &[(&str, &str)] = &[("unlock", "refresh")];
 
 /// What this process is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,6 +166,31 @@ pub enum Invocation {
         of: NextOf,
         count: usize,
         from: Option<DateTime<Utc>>,
+    },
+    Status {
+        json: bool,
+        socket: Option<PathBuf>,
+    },
+    History {
+        task: Option<String>,
+        count: usize,
+        json: bool,
+        socket: Option<PathBuf>,
+    },
+    Run {
+        task: String,
+        detach: bool,
+        socket: Option<PathBuf>,
+    },
+    Stop {
+        task: String,
+        socket: Option<PathBuf>,
+    },
+    Lock {
+        socket: Option<PathBuf>,
+    },
+    Refresh {
+        socket: Option<PathBuf>,
     },
     Secretbox {
         token: OsString,
@@ -140,10 +235,26 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, Error> {
             task: words.text_value("once", "a TASK is missing")?,
         },
         Some("next") => words.next()?,
-        Some("secretbox") => Invocation::Secretbox {
-            socket: words.option("socket").map(PathBuf::from),
-            token: words.value("secretbox", "a TOKEN is missing")?,
+        Some("status") => Invocation::Status { json: words.flag("json"), socket: words.socket() },
+        Some("history") => Invocation::History {
+            task: words.optional_text("history")?,
+            count: words.count("history", HISTORY_COUNT)?.min(control::HISTORY_MAX),
+            json: words.flag("json"),
+            socket: words.socket(),
         },
+        Some("run") => Invocation::Run {
+            task: words.text_value("run", "a TASK is missing")?,
+            detach: words.flag("detach"),
+            socket: words.socket(),
+        },
+        Some("stop") => {
+            Invocation::Stop { task: words.text_value("stop", "a TASK is missing")?, socket: words.socket() }
+        }
+        Some("lock") => Invocation::Lock { socket: words.socket() },
+        Some("refresh") => Invocation::Refresh { socket: words.socket() },
+        Some("secretbox") => {
+            Invocation::Secretbox { socket: words.socket(), token: words.value("secretbox", "a TOKEN is missing")? }
+        }
         Some("example") => Invocation::Example,
         Some(other) => return Err(usage(other, "not available in this version")),
         None => Invocation::Daemon { config: words.config("")? },
@@ -166,7 +277,7 @@ struct Words {
 
 /// Options that take a value.
 const WITH_VALUE: &[&str] = &["step", "count", "from", "schedule", "socket"];
-const FLAGS: &[&str] = &["secrets", "offline"];
+const FLAGS: &[&str] = &["secrets", "offline", "json", "detach"];
 
 impl Words {
     fn sort(mut arguments: Vec<OsString>) -> Result<Words, Error> {
@@ -206,10 +317,12 @@ impl Words {
         let Some(first) = self.values.front().filter(|_| !self.first_is_literal) else {
             return Ok(None);
         };
-        let known = COMMANDS.iter().map(|(name, ..)| *name).chain(NOT_YET.iter().copied());
+        let aliases = ALIASES.iter().map(|(alias, _)| *alias);
+        let known = COMMANDS.iter().map(|(name, ..)| *name).chain(NOT_YET.iter().copied()).chain(aliases);
         if let Some(command) = known.clone().find(|command| first == *command) {
             self.values.pop_front();
-            return Ok(Some(command));
+            let meant = ALIASES.iter().find(|(alias, _)| *alias == command);
+            return Ok(Some(meant.map_or(command, |(_, meant)| meant)));
         }
         let Some(word) = first.to_str() else { return Ok(None) };
         if is_plain_word(word)
@@ -246,6 +359,20 @@ impl Words {
         self.value(command, missing)?.string().map_err(|_| usage(command, "not UTF-8"))
     }
 
+    fn optional_text(&mut self, command: &str) -> Result<Option<String>, Error> {
+        self.values.pop_front().map(|value| value.string().map_err(|_| usage(command, "not UTF-8"))).transpose()
+    }
+
+    fn count(&mut self, command: &str, default: usize) -> Result<usize, Error> {
+        let Some(count) = self.text("count")? else { return Ok(default) };
+        let count = count.parse().ok().filter(|&count| count > 0);
+        count.ok_or_else(|| usage(command, "--count takes a whole number from 1 on"))
+    }
+
+    fn socket(&mut self) -> Option<PathBuf> {
+        self.option("socket").map(PathBuf::from)
+    }
+
     fn config(&mut self, command: &str) -> Result<PathBuf, Error> {
         let missing = "a configuration file is missing";
         let file = self.value(command, missing)?;
@@ -255,24 +382,9 @@ impl Words {
     fn next(&mut self) -> Result<Invocation, Error> {
         let of = match self.text("schedule")? {
             Some(schedule) => NextOf::Schedule(schedule),
-            None => NextOf::Config {
-                config: self.config("next")?,
-                task: self
-                    .values
-                    .pop_front()
-                    .map(|_task| _task.string())
-                    .transpose()
-                    .map_err(|_| usage("next", "not UTF-8"))?,
-            },
+            None => NextOf::Config { config: self.config("next")?, task: self.optional_text("next")? },
         };
-        let count = match self.text("count")? {
-            None => NEXT_COUNT,
-            Some(count) => count
-                .parse()
-                .ok()
-                .filter(|&count| count > 0)
-                .ok_or_else(|| usage("next", "--count takes a whole number from 1 on"))?,
-        };
+        let count = self.count("next", NEXT_COUNT)?;
         let from = self.text("from")?.map(|time| clock::parse_time(&time)).transpose();
         let from = from.map_err(|error| usage("next", format!("--from: {error}")))?;
         Ok(Invocation::Next { of, count, from })
@@ -369,6 +481,18 @@ mod tests {
     }
 
     #[test]
+    fn a_running_daemon_is_controlled() {
+        let socket = || Some(PathBuf::from("/run/s"));
+        let history = Invocation::History { task: Some("a".into()), count: 3, json: true, socket: None };
+        assert_eq!(invocation("history a --json --count 3"), Ok(history));
+        let run = Invocation::Run { task: "a".into(), detach: true, socket: socket() };
+        assert_eq!(invocation("run --detach a --socket /run/s"), Ok(run));
+        for word in ["refresh", "unlock"] {
+            assert_eq!(invocation(word), Ok(Invocation::Refresh { socket: None }));
+        }
+    }
+
+    #[test]
     fn what_follows_the_dashes_of_once_is_its_command() {
         let wanted = Invocation::Once {
             config: "b.yaml".into(),
@@ -381,8 +505,20 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_told() {
-        for line in ["", "check", "once b.yaml", "next", "secretbox", "check a b", "example --secrets", "--nonsense x"]
-        {
+        for line in [
+            "",
+            "check",
+            "once b.yaml",
+            "next",
+            "secretbox",
+            "run",
+            "stop",
+            "lock x",
+            "status --detach",
+            "check a b",
+            "example --secrets",
+            "--nonsense x",
+        ] {
             assert!(invocation(line).is_err(), "{line}");
         }
     }

@@ -9,13 +9,15 @@
 //! - `agenda` decides what runs when, as a pure function of `schedule`, time and events.
 //! - `daemon` does what it says: `runner` runs one try, by way of `launch` and with its `output`
 //!   redacted; `outcome` says what its end means, `ledger` and `log` keep it.
-//! - `once` runs a task without a daemon; `report` shows tables.
+//! - `control` lets people ask the daemon things, over a socket (`socket`); `report` shows the answers.
+//! - `once` runs a task without a daemon.
 //! - `sys` has all that is unsafe or differs between systems.
 
 mod agenda;
 mod cli;
 mod clock;
 mod config;
+mod control;
 mod daemon;
 mod error;
 mod file_locks;
@@ -33,6 +35,7 @@ mod runner;
 mod schedule;
 mod secret;
 mod secretbox;
+mod socket;
 mod source;
 mod startup;
 mod sys;
@@ -48,9 +51,12 @@ use std::sync::atomic::AtomicBool;
 use chrono::{DateTime, Utc};
 
 use cli::{Invocation, NextOf};
+use control::Request;
+use control::client::{Conversation, Followed};
 use error::Error;
 use once::Once;
-use report::Table;
+use outcome::Outcome;
+use report::{Output, Table};
 use schedule::Schedule;
 
 const FAILURE: u8 = 1;
@@ -85,6 +91,12 @@ fn run(invocation: Invocation) -> Result<u8, Vec<Error>> {
         Invocation::Check { config, secrets, offline } => check(&config, secrets, offline),
         Invocation::Once { config, task, step, command } => once::run(Once { config, task, step, command }),
         Invocation::Next { of, count, from } => next(of, count, from.unwrap_or_else(|| clock::now().wall)),
+        Invocation::Status { json, socket } => one(status(json, socket)),
+        Invocation::History { task, count, json, socket } => one(history(task, count, json, socket)),
+        Invocation::Run { task, detach, socket } => one(run_in_daemon(task, detach, socket)),
+        Invocation::Stop { task, socket } => one(stop(task, socket)),
+        Invocation::Lock { socket } => one(secrets(Request::Lock, socket)),
+        Invocation::Refresh { socket } => one(secrets(Request::Refresh, socket)),
         Invocation::Secretbox { token, socket } => redeem(&token, socket),
         Invocation::Example => print(include_str!("../backup.example.yaml")),
         Invocation::Help(text) => print(&text),
@@ -130,7 +142,7 @@ fn next(of: NextOf, count: usize, from: DateTime<Utc>) -> Result<u8, Vec<Error>>
         }
         NextOf::Config { config, task } => {
             let plan = startup::load(&config)?.plan;
-            let task = task.map(|name| once::find_task(&plan, &name)).transpose().map_err(|error| vec![error])?;
+            let task = task.map(|name| plan.find_task(&name)).transpose().map_err(|error| vec![error])?;
             print_table(&report::next_table(&plan, task, count, from))
         }
     }
@@ -146,16 +158,90 @@ fn redeem(token: &OsString, socket: Option<PathBuf>) -> Result<u8, Vec<Error>> {
     redeemed.map(|()| 0).map_err(|error| vec![error])
 }
 
+fn one(result: Result<u8, Error>) -> Result<u8, Vec<Error>> {
+    result.map_err(|error| vec![error])
+}
+
+fn ask(request: &Request, socket: Option<PathBuf>) -> Result<Conversation, Error> {
+    Conversation::begin(&startup::client_sockets(socket)?, request)
+}
+
+fn status(json: bool, socket: Option<PathBuf>) -> Result<u8, Error> {
+    let status = ask(&Request::Status, socket)?.status()?;
+    print_text(&if json { status.json() } else { status.render(output(), clock::now().wall) })?;
+    Ok(u8::from(!status.is_ok()))
+}
+
+/// What the daemon says, or, where there is none, what the last one has left in the default place.
+fn history(task: Option<String>, count: usize, json: bool, socket: Option<PathBuf>) -> Result<u8, Error> {
+    let is_elsewhere = socket.is_some();
+    let asked = ask(&Request::History { task: task.clone(), count }, socket);
+    let (past, zone) = match asked {
+        Ok(conversation) => conversation.history()?,
+        Err(error) if is_elsewhere => return Err(error),
+        Err(error) => (startup::history_on_disk(task.as_deref(), count)?.ok_or(error)?, clock::Zone::Local),
+    };
+    print_text(&match json {
+        true => report::history_json(&past, zone),
+        false => report::history_table(&past, zone, output()),
+    })?;
+    Ok(0)
+}
+
+fn run_in_daemon(task: String, detach: bool, socket: Option<PathBuf>) -> Result<u8, Error> {
+    let conversation = ask(&Request::Run { task: task.clone(), detach }, socket)?;
+    Ok(match conversation.follow(&mut io::stdout().lock(), &mut note)? {
+        Followed::ToEnd(outcome) => outcome.exit_status(),
+        Followed::Detached(run) => {
+            let what = run.map_or("the run still waits".to_owned(), |run| format!("run {run} goes on"));
+            note(&format!("detached; {what}, `backupnizza stop {task}` stops it"));
+            Outcome::Stopped.exit_status()
+        }
+        Followed::Told => 0,
+    })
+}
+
+fn stop(task: String, socket: Option<PathBuf>) -> Result<u8, Error> {
+    let conversation = ask(&Request::Stop { task }, socket)?;
+    match conversation.follow(&mut io::sink(), &mut note)? {
+        Followed::ToEnd(_) | Followed::Told => Ok(0),
+        Followed::Detached(_) => Ok(1),
+    }
+}
+
+fn secrets(request: Request, socket: Option<PathBuf>) -> Result<u8, Error> {
+    ask(&request, socket)?.finish(&mut note).map(|()| 0)
+}
+
+/// Something for a person who waits.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "backupnizza: {}", error::printable(text));
+}
+
+/// How standard output is to be written to.
+fn output() -> Output {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return Output::Pipe;
+    }
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0);
+    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Output::Terminal { width: told.or_else(|| sys::terminal_width(&stdout)), colour }
+}
+
 fn print_table(table: &Table) -> Result<u8, Vec<Error>> {
-    print(&table.render(io::stdout().is_terminal()))
+    print(&table.render(output()))
 }
 
 fn print(text: &str) -> Result<u8, Vec<Error>> {
+    one(print_text(text).map(|()| 0))
+}
+
+fn print_text(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(0),
         // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-        Err(error) => Err(vec![Error::new("standard output", error)]),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|error| Error::new("standard output", error)),
     }
 }

@@ -17,7 +17,6 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::clock;
-use crate::config;
 use crate::error::Error;
 use crate::file_locks::{self, Held, NotTaken, Wanted};
 use crate::log;
@@ -50,7 +49,7 @@ pub fn run(once: Once) -> Result<u8, Vec<Error>> {
     let umask = sys::set_umask(0o077);
     let mut loaded = startup::load(&once.config)?;
     log::configure(loaded.plan.log.level, loaded.plan.log.format);
-    let task = find_task(&loaded.plan, &once.task).map_err(one)?;
+    let task = loaded.plan.find_task(&once.task).map_err(one)?;
     find_step(loaded.plan.task(task), once.step.as_deref()).map_err(one)?;
     let on_terminal = once.command.is_some();
     if let Some(command) = once.command {
@@ -74,18 +73,6 @@ pub fn run(once: Once) -> Result<u8, Vec<Error>> {
     thread::spawn(move || listener.serve(&secretbox));
     let only_step = if on_terminal { None } else { once.step };
     if on_terminal { run_on_terminal(&setting, task, &switch) } else { run_task(&setting, task, only_step, &switch) }
-}
-
-/// The task of this name, or an error that names one like it.
-pub fn find_task(plan: &Plan, name: &str) -> Result<TaskId, Error> {
-    plan.task_named(name).ok_or_else(|| {
-        let names = plan.tasks().map(|(_, task)| task.name.as_str());
-        let error = Error::new(name, "there is no such task in the configuration");
-        match config::nearest(name, names) {
-            Some(near) => error.hint(format!("did you mean `{near}`?")),
-            None => error,
-        }
-    })
 }
 
 fn find_step(task: &Task, name: Option<&str>) -> Result<(), Error> {
@@ -197,7 +184,7 @@ fn run_task(setting: &Setting, id: TaskId, only_step: Option<String>, switch: &R
     for hook in runner::hooks_of_end(end.outcome, false) {
         runner::call_hook(setting, hook, &happening, &switch.finally);
     }
-    Ok(exit_status(end.outcome))
+    Ok(end.outcome.exit_status())
 }
 
 /// Tries again after a failure as often as the task's `retry` says.
@@ -214,14 +201,6 @@ fn try_until_it_ends(setting: &Setting, attempt: &Try, switch: &RunSwitch, recor
         end = runner::run_try(setting, attempt, switch, record);
     }
     end
-}
-
-fn exit_status(outcome: Outcome) -> u8 {
-    match outcome {
-        Outcome::Success => 0,
-        Outcome::Warning => 3,
-        _ => 1,
-    }
 }
 
 fn now(plan: &Plan) -> String {

@@ -102,6 +102,15 @@ impl Outcome {
         matches!(self, Outcome::Failure | Outcome::Timeout | Outcome::Crashed)
     }
 
+    /// The exit status of a command that waited for it.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Outcome::Success => 0,
+            Outcome::Warning => 3,
+            _ => 1,
+        }
+    }
+
     /// What ended a run early stands above what its commands said of themselves.
     fn badness(self) -> u8 {
         match self {

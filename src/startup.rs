@@ -3,21 +3,20 @@
 //! The daemon, `once` and `check` share these steps; each goes as far as it needs.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
 
 use crate::config::{self, Config};
 use crate::error::Error;
+use crate::ledger::{self, Past};
 use crate::log;
-use crate::output::Patterns;
 use crate::plan::{self, Host, Plan, Programs, SecretId, Source, System};
 use crate::program;
-use crate::runner::{Inherited, SessionRecorder, Setting};
-use crate::secret;
+use crate::runner::{Inherited, Redaction, SessionRecorder, Setting};
+use crate::secret::{self, Secret};
 use crate::secretbox::Secretbox;
 use crate::source::{self, FailureKind, Surroundings, Variables};
 use crate::sys::{self, LauncherImage};
@@ -54,7 +53,7 @@ fn load_for(file: &Path, host: Host) -> Result<Loaded, Vec<Error>> {
     }
 }
 
-fn warning_text(warning: program::Warning) -> Error {
+pub fn warning_text(warning: program::Warning) -> Error {
     let text = Error::new(warning.object, warning.what);
     warning.hint.into_iter().fold(text, Error::hint)
 }
@@ -96,8 +95,7 @@ pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<P
     let names: Vec<&str> = plan.secrets().filter_map(|(_, secret)| env_name(&secret.source)).collect();
     let variables = Variables::take(names.iter().copied(), memory.arena).map_err(one)?;
     let inherited = Inherited::new(sys::variables(), &names, host.home.as_os_str());
-    let path_variable = inherited.get("PATH").unwrap_or(OsStr::new("/usr/bin:/bin")).to_owned();
-    let (programs, warnings) = Programs::look_at(&plan, &path_variable);
+    let (programs, warnings) = Programs::look_at(&plan, inherited.path());
     let image = LauncherImage::new();
     if let Some(reason) = &image.fallback {
         log::warn("launchers start from a file that others can read", &[("reason", reason)]);
@@ -112,7 +110,7 @@ pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<P
         socket,
         inherited,
         umask,
-        patterns: RwLock::new(Arc::new(Patterns::none())),
+        redaction: Redaction::new().map_err(|error| one(Error::new("pipe", error)))?,
         record_started: never_recorded(),
         record_ended: Box::new(|_| {}),
     };
@@ -180,6 +178,26 @@ pub struct Asked {
 impl Sources {
     /// Asks the sources of `secrets` one after the other and puts what they give into the secretbox.
     pub fn ask(&self, setting: &Setting, secrets: &[SecretId], stop: &AtomicBool) -> Asked {
+        let mut asked = self.ask_for(setting, secrets, stop, |id, secret| {
+            setting.secretbox.load(id, Arc::new(secret));
+        });
+        asked.wrong.extend(setting.renew_redaction(Vec::new()).err());
+        asked
+    }
+
+    /// Forgets what it holds itself, for good.
+    pub fn wipe(&self) {
+        self.variables.wipe();
+    }
+
+    /// Asks the sources of `secrets` one after the other; what they give goes to `take`.
+    pub fn ask_for(
+        &self,
+        setting: &Setting,
+        secrets: &[SecretId],
+        stop: &AtomicBool,
+        mut take: impl FnMut(SecretId, Secret),
+    ) -> Asked {
         let mut asked = Asked::default();
         let around = Surroundings { variables: &self.variables, credentials: self.credentials.clone(), stop };
         for &id in secrets {
@@ -198,7 +216,7 @@ impl Sources {
             let path = program.as_ref().map(|program| program.path());
             match source::ask(spec, path, &around, setting.secretbox.arena()) {
                 Ok(answer) => {
-                    setting.secretbox.load(id, answer.secret);
+                    take(id, answer.secret);
                     asked.warnings.extend(answer.warnings);
                 }
                 Err(failure) => match failure.kind {
@@ -212,7 +230,6 @@ impl Sources {
                 },
             }
         }
-        asked.wrong.extend(setting.renew_patterns().err());
         asked
     }
 }
@@ -233,4 +250,14 @@ pub fn client_sockets(given: Option<PathBuf>) -> Result<Vec<PathBuf>, Error> {
         Some(path) => Ok(vec![path]),
         None => Ok(host(PathBuf::new())?.client_sockets()),
     }
+}
+
+/// The last `count` ends, of one task or of all, that the ledger in the default place tells; `None`
+/// if there is none.
+pub fn history_on_disk(task: Option<&str>, count: usize) -> Result<Option<Vec<Past>>, Error> {
+    let folder = host(PathBuf::new())?.default_state_dir();
+    let state = ledger::read(&folder)?;
+    let past = state.history(task);
+    let last = past[past.len().saturating_sub(count)..].iter().map(|past| (*past).clone()).collect();
+    Ok(if past.is_empty() { None } else { Some(last) })
 }

@@ -341,6 +341,12 @@ impl Agenda {
         task == other || locks(task).iter().any(|a| locks(other).iter().any(|b| shares(a, b)))
     }
 
+    /// Whether a run of the task is on its way to its start.
+    pub fn is_due(&self, task: TaskId) -> bool {
+        let entry = &self.tasks[task.index()];
+        entry.due.is_some() || entry.active.as_ref().is_some_and(|active| active.attempt == 0)
+    }
+
     /// When the task's next slot starts its run (jitter included), on the wall clock as it is now.
     pub fn next_start(&self, task: TaskId, now: Now) -> Option<DateTime<Utc>> {
         if !self.plan.task(task).enabled {

@@ -78,6 +78,11 @@ impl Health {
         self.alarms.first().map(|(at, _)| (*at - now).to_std().unwrap_or_default())
     }
 
+    /// How old the task's last success may be.
+    pub fn max_age(&self, id: TaskId) -> Option<Duration> {
+        self.tasks[id.index()].max_age.and_then(|age| age.to_std().ok())
+    }
+
     fn set_alarm(&mut self, id: TaskId) {
         let task = &self.tasks[id.index()];
         let at = task.max_age.filter(|_| !task.stale).and_then(|age| task.counted_from.checked_add_signed(age));

@@ -4,10 +4,13 @@
 //! only report to it. Each try of a run has a thread of its own, so that nothing a command does
 //! can hold up the scheduler, the listener or another run.
 
+mod answers;
 mod health;
 mod hooks;
+mod lock_waits;
 mod metrics;
 mod scheduler;
+mod secrets;
 mod words;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -15,29 +18,33 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::agenda::Event;
 use crate::clock;
+use crate::control::listener::Client;
+use crate::control::{self, Request};
 use crate::error::Error;
 use crate::file_locks::InstanceLock;
 use crate::ledger::{self, Ledger};
 use crate::log;
 use crate::plan::{SecretId, StopPolicy};
 use crate::runner::{self, Setting, Spawned};
-use crate::secretbox::listener::{self, Listener};
-use crate::source::Backoff;
+use crate::secretbox::listener::Listener;
+use crate::socket;
 use crate::startup::{self, Sources};
 use crate::sys;
 use scheduler::Scheduler;
+use secrets::Keeper;
 
 /// What the other threads report.
 enum Report {
     Agenda(Event),
     Signal(i32),
+    Control(Request, Client),
 }
 
 /// Runs the scheduler until a signal ends it.
@@ -53,7 +60,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     startup::make_folder(&folder.join("locks")).map_err(one)?;
     let _only_one_here = InstanceLock::take(&folder.join("lock")).map_err(one)?;
     let socket = loaded.plan.secretbox.socket.clone();
-    listener::prepare_folder(socket.parent().unwrap_or(Path::new("/"))).map_err(one)?;
+    socket::prepare_folder(socket.parent().unwrap_or(Path::new("/"))).map_err(one)?;
     let _only_one_there = InstanceLock::take(&socket.with_extension("lock")).map_err(one)?;
 
     let prepared = startup::prepare(loaded.plan, &loaded.host, socket, umask)?;
@@ -68,6 +75,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     watch_signals(reports.clone(), stop.clone()).map_err(one)?;
     let unavailable = ask_sources(&setting, &sources, &stop)?;
     let listener = Arc::new(Listener::bind(&setting.socket).map_err(one)?);
+    let control = Arc::new(control::listener::Listener::bind(&control::socket_beside(&setting.socket)).map_err(one)?);
 
     let (ledger, notices) = Ledger::open(&folder, clock::now().wall).map_err(one)?;
     notices.iter().for_each(|notice| log::warn(&notice.to_string(), &[]));
@@ -76,11 +84,17 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     record_sessions(&mut setting, &ledger);
     let setting = Arc::new(setting);
     serve(&listener, &setting);
-    ask_again(&setting, sources, unavailable, &stop, &reports);
+    let keeper = Keeper::new(setting.clone(), sources, ledger.clone(), reports.clone(), stop);
+    let keeper = Arc::new(keeper);
+    keeper.ask_again(unavailable);
+    let controlled = serve_control(&control, reports.clone());
 
-    let mut scheduler = Scheduler::new(setting, ledger, reports).map_err(one)?;
+    let mut scheduler = Scheduler::new(setting, ledger, keeper, reports).map_err(one)?;
     scheduler.work(&inbox);
+    scheduler.turn_away();
     listener.close();
+    control.close();
+    let _ = controlled.join();
     log::info("stopped", &[]);
     Ok(())
 }
@@ -113,12 +127,12 @@ fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Resul
     if !asked.wrong.is_empty() {
         return Err(asked.wrong);
     }
-    Ok(asked.unavailable.into_iter().map(|(id, error)| tell_of_unavailable(id, &error)).collect())
+    asked.unavailable.iter().for_each(|(_, error)| tell_of_unavailable(error));
+    Ok(asked.unavailable.into_iter().map(|(id, _)| id).collect())
 }
 
-fn tell_of_unavailable(id: SecretId, error: &Error) -> SecretId {
+fn tell_of_unavailable(error: &Error) {
     log::warn("a secret is not available, its runs wait for it", &[("error", error)]);
-    id
 }
 
 /// Stops what a daemon that died left running, before any task begins.
@@ -170,6 +184,15 @@ fn serve(listener: &Arc<Listener>, setting: &Arc<Setting>) {
     });
 }
 
+fn serve_control(control: &Arc<control::listener::Listener>, reports: Sender<Report>) -> JoinHandle<()> {
+    let control = control.clone();
+    thread::spawn(move || {
+        guarded("control", || {
+            control.serve(|request, client| drop(reports.send(Report::Control(request, client))));
+        });
+    })
+}
+
 /// Runs `work`; a panic ends it and is logged without what it was about, and nothing else ends.
 fn guarded<T>(name: &str, work: impl FnOnce() -> T) -> Option<T> {
     let result = panic::catch_unwind(AssertUnwindSafe(work));
@@ -177,36 +200,6 @@ fn guarded<T>(name: &str, work: impl FnOnce() -> T) -> Option<T> {
         log::error("a thread failed; this is a defect of backupnizza", &[("thread", &name)]);
     }
     result.ok()
-}
-
-/// Asks for what is missing until all of it is there, with growing pauses.
-fn ask_again(
-    setting: &Arc<Setting>,
-    sources: Sources,
-    mut missing: Vec<SecretId>,
-    stop: &Arc<AtomicBool>,
-    reports: &Sender<Report>,
-) {
-    if missing.is_empty() {
-        return;
-    }
-    let (setting, stop, reports) = (setting.clone(), stop.clone(), reports.clone());
-    thread::spawn(move || {
-        guarded("sources", || {
-            let mut backoff = Backoff::new();
-            while !missing.is_empty() && !stop.load(Ordering::Relaxed) {
-                thread::sleep(backoff.after_failure());
-                let asked = sources.ask(&setting, &missing, &stop);
-                asked.warnings.iter().chain(&asked.wrong).for_each(log_warning);
-                let still: Vec<SecretId> =
-                    asked.unavailable.iter().map(|(id, error)| tell_of_unavailable(*id, error)).collect();
-                missing.retain(|id| still.contains(id) || setting.secretbox.secret(*id).is_none());
-                if reports.send(Report::Agenda(Event::SecretsAvailable(available(&setting)))).is_err() {
-                    return;
-                }
-            }
-        });
-    });
 }
 
 fn available(setting: &Setting) -> Vec<SecretId> {

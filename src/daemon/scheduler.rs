@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::signal::SIGHUP;
 
+use super::answers::{self, Desk};
 use super::health::Health;
 use super::hooks::HookThreads;
+use super::lock_waits::LockWaits;
 use super::metrics::{MetricsFile, RunCounts};
+use super::secrets::Keeper;
 use super::{Report, available, guarded, locked, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
 use crate::clock;
@@ -34,14 +37,17 @@ const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
 
 /// The scheduler's own thread.
 pub struct Scheduler {
-    setting: Arc<Setting>,
-    agenda: Agenda,
-    ledger: Arc<Mutex<Ledger>>,
+    pub(super) setting: Arc<Setting>,
+    pub(super) agenda: Agenda,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) desk: Desk,
     reports: Sender<Report>,
     runs: HashMap<RunId, RunHandle>,
     file_locks: BTreeMap<TaskId, Held>,
+    lock_waits: LockWaits,
     hooks: HookThreads,
-    health: Health,
+    pub(super) health: Health,
     counts: RunCounts,
     metrics: Option<MetricsFile>,
     closing: bool,
@@ -55,7 +61,12 @@ struct RunHandle {
 }
 
 impl Scheduler {
-    pub fn new(setting: Arc<Setting>, ledger: Arc<Mutex<Ledger>>, reports: Sender<Report>) -> Result<Scheduler, Error> {
+    pub fn new(
+        setting: Arc<Setting>,
+        ledger: Arc<Mutex<Ledger>>,
+        keeper: Arc<Keeper>,
+        reports: Sender<Report>,
+    ) -> Result<Scheduler, Error> {
         let now = clock::now();
         let plan = setting.plan.clone();
         let secrets = available(&setting);
@@ -69,9 +80,12 @@ impl Scheduler {
             setting,
             agenda,
             ledger,
+            keeper,
+            desk: Desk::new(),
             reports,
             runs: HashMap::new(),
             file_locks: BTreeMap::new(),
+            lock_waits: LockWaits::default(),
             hooks,
             health,
             counts,
@@ -91,6 +105,7 @@ impl Scheduler {
             match report {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::Signal(signal)) => self.signalled(signal),
+                Ok(Report::Control(request, client)) => self.answer(request, client),
                 Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -187,7 +202,7 @@ impl Scheduler {
     }
 
     /// Does what the agenda says, in its order; answers that are due at once are given at once.
-    fn perform(&mut self, actions: Vec<Action>) {
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             if let Some(answer) = self.act(action) {
@@ -213,9 +228,15 @@ impl Scheduler {
                 self.counts.count(task, outcome);
                 let slot = self.time(slot);
                 log::warn("not run", &[("task", self.name(task)), ("slot", &slot), ("outcome", &outcome)]);
+                if !self.agenda.is_due(task) {
+                    self.desk.not_run(task, outcome);
+                }
             }
             Action::ManualAnswer { .. } | Action::StopAnswer { .. } => {}
-            Action::Notice(notice) => words::tell(&notice, &self.setting.plan),
+            Action::Notice(notice) => {
+                words::tell(&notice, &self.setting.plan);
+                self.note(&notice);
+            }
         }
         None
     }
@@ -234,7 +255,10 @@ impl Scheduler {
             locks.iter().map(|lock| Wanted { name: plan.lock_name(lock.lock), shared: lock.shared }).collect();
         let taken = match file_locks::try_take(&plan.state_dir, &wanted) {
             Ok(held) => self.file_locks.insert(task, held).is_none(),
-            Err(NotTaken::Busy(_)) => false,
+            Err(NotTaken::Busy(busy)) => {
+                self.lock_waits.begin(&self.setting.plan, locks[busy], &self.reports);
+                false
+            }
             Err(NotTaken::Failed(error)) => {
                 log::error("cannot take locks", &[("task", self.name(task)), ("error", &error)]);
                 false
@@ -271,6 +295,8 @@ impl Scheduler {
             ],
         );
         if attempt.attempt == 1 {
+            let clients = self.desk.started(attempt.task, attempt.run);
+            clients.into_iter().for_each(|client| locked(&handle.record).follow(answers::follower(client)));
             self.hooks.call(vec![Hook::Start], Happening::of_start(attempt.task, attempt.run, slot.clone()));
         }
         let (setting, reports) = (self.setting.clone(), self.reports.clone());
@@ -289,13 +315,16 @@ impl Scheduler {
 
     fn ended(&mut self, ended: &Ended) {
         let task = &self.setting.plan.task(ended.task).name;
-        let mut tail = String::new();
+        let (mut tail, mut last_line) = (String::new(), None);
         if let Some(run) = self.runs.remove(&ended.run) {
             let record = locked(&run.record);
             let log = &mut |lines: &str| runner::log_kept_output(lines, task, ended.run);
             record.settle(ended.outcome == Outcome::Success, log);
             tail.push_str(record.tail());
+            last_line = record.last_line().map(str::to_owned);
         }
+        self.desk.ended(ended, last_line.as_deref());
+        self.keeper.let_go(self.runs.keys().min().copied());
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
         runner::log_end(task, ended.run, &end, ended.took);
         self.counts.count(ended.task, ended.outcome);

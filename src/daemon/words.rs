@@ -55,7 +55,7 @@ pub fn tell(notice: &Notice, plan: &Plan) {
 }
 
 /// What a run waits for, in words.
-fn reason(what: Wait) -> String {
+pub fn reason(what: Wait) -> String {
     match what {
         Wait::Start => "its start".to_owned(),
         Wait::Behind(run) => format!("run {run} of the same task"),

@@ -14,5 +14,5 @@ mod redactor;
 mod tests;
 
 pub use patterns::Patterns;
-pub use record::Record;
+pub use record::{Follower, Record};
 pub use redactor::Redactor;

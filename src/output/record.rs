@@ -12,9 +12,13 @@ const KEPT_BYTES: usize = 128 * 1024;
 /// What `on_failure` holds until the outcome is known, in bytes: the end of a long story.
 const HELD_BYTES: usize = 1024 * 1024;
 
+/// Gets lines as they come, each with its line feed, and must not wait; false: it wants no more.
+pub type Follower = Box<dyn FnMut(&str) -> bool + Send>;
+
 /// The output of a run, or of one of its steps.
 pub struct Record {
     mode: OutputMode,
+    followers: Vec<Follower>,
     /// The last lines, each with its line feed; up to twice the limit, so that dropping is seldom.
     kept: String,
     kept_max: usize,
@@ -27,11 +31,17 @@ impl Record {
             OutputMode::OnFailure => HELD_BYTES,
             OutputMode::Log | OutputMode::Discard => KEPT_BYTES,
         };
-        Record { mode, kept: String::new(), kept_max, dropped: 0 }
+        Record { mode, followers: Vec::new(), kept: String::new(), kept_max, dropped: 0 }
+    }
+
+    /// Shows `follower` all lines that come from now on, whatever `output:` says.
+    pub fn follow(&mut self, follower: Follower) {
+        self.followers.push(follower);
     }
 
     /// Takes in whole lines; `log` gets them if they are to be logged at once.
     pub fn lines(&mut self, lines: &str, log: &mut impl FnMut(&str)) {
+        self.followers.retain_mut(|follower| follower(lines));
         self.kept.push_str(lines);
         if self.kept.len() > 2 * self.kept_max {
             self.drop_first();

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Zone;
+use crate::config;
 use crate::error::Error;
 use crate::log;
 use crate::program::Sha256Digest;
@@ -344,6 +345,17 @@ impl Plan {
 
     pub fn task_named(&self, name: &str) -> Option<TaskId> {
         self.tasks().find(|(_, task)| task.name == name).map(|(id, _)| id)
+    }
+
+    /// The task of this name, or an error that names one like it.
+    pub fn find_task(&self, name: &str) -> Result<TaskId, Error> {
+        self.task_named(name).ok_or_else(|| {
+            let error = Error::new(name, "there is no such task in the configuration");
+            match config::nearest(name, self.tasks().map(|(_, task)| task.name.as_str())) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error,
+            }
+        })
     }
 
     pub fn secrets(&self) -> impl ExactSizeIterator<Item = (SecretId, &SecretSpec)> {

@@ -53,6 +53,23 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// Looks for all programs again, and takes them as they are now. If something is wrong with one that
+    /// something enabled needs, all stay as they were.
+    pub fn look_again(&self, plan: &Plan, path_variable: &OsStr) -> Result<Vec<Warning>, Vec<Error>> {
+        let (now, warnings) = Programs::look_at(plan, path_variable);
+        let problems = now.problems(plan);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        for (old, new) in self.0.iter().zip(now.0) {
+            *old.write().unwrap_or_else(PoisonError::into_inner) =
+                new.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(warnings)
+    }
+}
+
 fn look_at(spec: &ProgramSpec, path_variable: &Arc<OsStr>) -> Result<(Program, Vec<Warning>), Error> {
     let path_variable = match &spec.path_variable {
         Some(own) => Arc::from(OsString::from(own)),

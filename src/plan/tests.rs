@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::tests::Random;
-use crate::config::{self, Config, Problem};
+use crate::config::{Config, Problem};
 
 type Loaded = Result<(Plan, Vec<Problem>), Vec<Problem>>;
 
@@ -33,18 +33,6 @@ fn variables(step: &Step) -> String {
         value => format!("{name}={value:?}"),
     });
     shown.collect::<Vec<_>>().join(" ")
-}
-
-fn printed(kind: &str, problems: Vec<Problem>, file: &Path) -> String {
-    let mut text = String::new();
-    for problem in problems {
-        let error = problem.in_file(file);
-        text.push_str(&format!("backupnizza: {kind}: {error}\n"));
-        if let Some(hint) = error.hint {
-            text.push_str(&format!("backupnizza: hint: {hint}\n"));
-        }
-    }
-    text
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::given::{self, Channels, Variable};
-use super::pump::{self, Intake, Outgoing};
+use super::pump::{self, Intake, Lookout, Outgoing};
 use super::stop::{self, Event, KILL_TIME, Listening, Order, STOP_PAUSE, StopSwitch};
 use super::{Setting, Spawned};
 use crate::error::Error;
@@ -81,18 +81,21 @@ pub fn run(
     let (sender, events) = mpsc::channel();
     let _listening: Vec<Listening<'_>> = switches.iter().map(|switch| switch.listen(sender.clone())).collect();
     let (ended_reader, ended_writer) = io::pipe().map_err(|error| Error::new("pipe", error))?;
+    // Before any secret is given, so that no wiping of it goes unheard.
+    let valid = setting.redaction.valid();
     let Started { spawned, child, output, outgoing } = start(setting, step, context, &streams)?;
     let session = spawned.pid;
     let intake = match streams {
         Streams::Inherited => None,
         Streams::Recorded(record) => output.map(|output| Intake {
             output,
-            redactor: Redactor::new(setting.secretbox.arena(), setting.patterns()),
+            redactor: Redactor::new(setting.secretbox.arena(), valid.patterns.clone()),
             sink: Box::new(|lines: &str| record_lines(record, lines, context)),
         }),
     };
+    let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
     let end = thread::scope(|scope| {
-        let pump = || pump::run(intake, outgoing, &ended_reader);
+        let pump = || pump::run(intake, outgoing, lookout, &ended_reader);
         let waiter = move || {
             let _ = sender.send(Event::Exited(await_exit(session)));
         };

@@ -53,6 +53,11 @@ impl Inherited {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
+    /// Where programs are looked for.
+    pub fn path(&self) -> &OsStr {
+        self.get("PATH").unwrap_or(OsStr::new("/usr/bin:/bin"))
+    }
+
     /// What a command gets of them.
     pub fn passed<'a>(&'a self, asked: &'a PassEnvironment) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
         self.0

@@ -7,10 +7,11 @@ mod environment;
 mod given;
 mod hooks;
 mod pump;
+mod redaction;
 mod stop;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,13 @@ use crate::log;
 use crate::outcome::{self, Outcome, RunId};
 use crate::output::{Patterns, Record};
 use crate::plan::{OnError, Order, Plan, Programs, Step, Task, TaskId};
-use crate::secretbox::Secretbox;
+use crate::secretbox::{NamedSecret, Secretbox};
 use crate::sys::LauncherImage;
 
 pub use command::{Context, Cut, End, Streams, log_kept_output, run as run_command};
 pub use environment::Inherited;
 pub use hooks::{Happening, Hook, call as call_hook, hooks_of_end};
+pub use redaction::Redaction;
 pub use stop::{Order as StopOrder, RunSwitch, StopSwitch, end_session, members};
 
 /// What all runs of a process share.
@@ -43,7 +45,7 @@ pub struct Setting {
     /// The umask that the daemon was started with, for its commands.
     pub umask: u32,
     /// What to keep out of all output.
-    pub patterns: RwLock<Arc<Patterns>>,
+    pub redaction: Redaction,
     /// Called with the session of each command before exec, so that it can be found again if this
     /// process dies; an error keeps the command from starting.
     pub record_started: SessionRecorder,
@@ -64,17 +66,12 @@ pub struct Spawned {
 }
 
 impl Setting {
-    pub fn patterns(&self) -> Arc<Patterns> {
-        self.patterns.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Secrets were loaded: from now on they are kept out of output too.
-    pub fn renew_patterns(&self) -> Result<(), Error> {
-        let secrets = self.plan.secrets().filter_map(|(id, _)| self.secretbox.named_secret(id)).collect();
-        let patterns =
-            Patterns::new(self.secretbox.arena(), secrets).map_err(|error| crate::secret::no_memory(&error))?;
-        *self.patterns.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(patterns);
-        Ok(())
+    /// Keeps the secrets that are loaded, and `others`, out of output from now on.
+    pub fn renew_redaction(&self, others: Vec<NamedSecret>) -> Result<(), Error> {
+        let loaded = self.plan.secrets().filter_map(|(id, _)| self.secretbox.named_secret(id));
+        let patterns = Patterns::new(self.secretbox.arena(), loaded.chain(others).collect());
+        let patterns = patterns.map_err(|error| crate::secret::no_memory(&error))?;
+        self.redaction.renew(patterns).map_err(|error| Error::new("redaction", error))
     }
 }
 

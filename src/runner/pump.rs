@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::redaction::{Redaction, Valid};
 use crate::output::Redactor;
 use crate::plan::Wrap;
 use crate::secret::Secret;
@@ -90,17 +91,45 @@ pub struct Intake<'a> {
     pub sink: Box<dyn FnMut(&str) + Send + 'a>,
 }
 
+/// What to keep out of a command's output, as it is at present.
+pub struct Lookout<'a> {
+    pub redaction: &'a Redaction,
+    pub valid: Arc<Valid>,
+    /// The command was given secrets: what it prints after they were wiped is shown to nobody.
+    pub has_secrets: bool,
+}
+
+impl Lookout<'_> {
+    /// Something else is to be looked for. True: all secrets were wiped.
+    fn renew(&mut self, intake: Option<&mut Intake<'_>>) -> bool {
+        let now = self.redaction.valid();
+        let wiped = now.wipes != self.valid.wipes;
+        match intake {
+            Some(intake) if wiped && self.has_secrets => intake.redactor.withhold(&mut intake.sink),
+            Some(intake) => intake.redactor.look_for(now.patterns.clone()),
+            None => {}
+        }
+        self.valid = now;
+        wiped
+    }
+}
+
 /// Moves output in and secrets out until the command has ended, which `ended` tells by being
 /// closed from the other side, and then drains the output, for a while at most.
-pub fn run(mut intake: Option<Intake<'_>>, mut outgoing: Vec<Outgoing>, ended: &PipeReader) {
+pub fn run(mut intake: Option<Intake<'_>>, mut outgoing: Vec<Outgoing>, mut lookout: Lookout<'_>, ended: &PipeReader) {
     let mut is_open = intake.is_some();
     let mut drain_until: Option<Instant> = None;
     while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
         outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
         let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
-        let Ok(ready) = wait(output, &outgoing, drain_until.is_none().then_some(ended), drain_until) else {
+        let over = &lookout.valid.over;
+        let Ok(ready) = wait(output, &outgoing, over, drain_until.is_none().then_some(ended), drain_until) else {
             break;
         };
+        // Before anything more is read.
+        if ready.over && lookout.renew(intake.as_mut()) {
+            outgoing.clear();
+        }
         if ready.ended {
             drain_until = Some(Instant::now() + DRAIN_TIME);
         }
@@ -128,6 +157,7 @@ impl Intake<'_> {
 }
 
 struct Ready {
+    over: bool,
     output: bool,
     ended: bool,
 }
@@ -135,10 +165,12 @@ struct Ready {
 fn wait(
     output: Option<&PipeReader>,
     outgoing: &[Outgoing],
+    over: &PipeReader,
     ended: Option<&PipeReader>,
     until: Option<Instant>,
 ) -> io::Result<Ready> {
-    let mut watched: Vec<Watched<'_>> = Vec::with_capacity(2 + outgoing.len());
+    let mut watched: Vec<Watched<'_>> = Vec::with_capacity(3 + outgoing.len());
+    watched.push(Watched::new(over.as_fd(), Interest::Read));
     watched.extend(output.map(|output| Watched::new(output.as_fd(), Interest::Read)));
     watched.extend(ended.map(|ended| Watched::new(ended.as_fd(), Interest::Read)));
     watched.extend(outgoing.iter().map(|outgoing| Watched::new(outgoing.channel.as_fd(), Interest::Write)));
@@ -146,6 +178,7 @@ fn wait(
     sys::poll(&mut watched, timeout)?;
     let mut ready = watched.iter().map(|item| item.ready);
     Ok(Ready {
+        over: ready.next().unwrap_or(false),
         output: output.is_some() && ready.next().unwrap_or(false),
         ended: ended.is_some() && ready.next().unwrap_or(false),
     })

@@ -3,12 +3,10 @@
 //! One thread serves all peers, waiting for whichever is ready, so that a slow one holds up
 //! nobody and a fast one waits for no thread to be made.
 
-use std::fs;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +17,7 @@ use super::{Caller, Redeemed, Refusal, Secretbox};
 use crate::error::Error;
 use crate::log;
 use crate::secret::Secret;
+use crate::socket::Bound;
 use crate::sys::{self, Block, Interest, Peer, Watched};
 
 /// Tokens are redeemed in well under a millisecond; more peers at once wait to be accepted.
@@ -30,30 +29,19 @@ const REQUEST_TIME: Duration = Duration::from_secs(2);
 /// How long to leave the socket alone when the process has no descriptor left for a peer.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound socket.
+/// The socket for tokens.
 pub struct Listener {
-    socket: UnixListener,
-    path: PathBuf,
+    bound: Bound,
 }
 
 impl Listener {
-    /// Binds `path` in a folder that only this user can write to, which is made if it is
-    /// missing. A socket that nobody answers at is replaced; anything else there is an error.
     pub fn bind(path: &Path) -> Result<Listener, Error> {
-        let folder = path.parent().ok_or_else(|| Error::new(path.display(), "not a path for a socket"))?;
-        prepare_folder(folder)?;
-        remove_stale(path)?;
-        let failed = |error: io::Error| Error::new(path.display(), format!("cannot bind the socket: {error}"));
-        // The folder keeps others out, and the process's umask keeps the socket from ever being wider.
-        let socket = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        Ok(Listener { socket, path: path.to_owned() })
+        Ok(Listener { bound: Bound::new(path)? })
     }
 
     /// Removes the socket from its folder; peers that are being served are served on.
     pub fn close(&self) {
-        let _ = fs::remove_file(&self.path);
+        self.bound.close();
     }
 
     /// Serves peers for as long as the process lives.
@@ -83,7 +71,7 @@ impl Listener {
         let mut watched: Vec<Watched<'_>> =
             connections.iter().map(|c| Watched::new(c.stream.as_fd(), c.interest())).collect();
         if accepting {
-            watched.push(Watched::new(self.socket.as_fd(), Interest::Read));
+            watched.push(Watched::new(self.bound.socket.as_fd(), Interest::Read));
         }
         let deadlines = connections.iter().map(|connection| connection.deadline);
         let next = deadlines.chain((!accepting && connections.len() < CONNECTIONS_MAX).then_some(accept_from)).min();
@@ -100,7 +88,7 @@ impl Listener {
 
     /// Takes one peer in, or shows it out before it has said anything.
     fn accept(&self, secretbox: &Secretbox, connections: &mut Vec<Connection>) -> io::Result<()> {
-        let (stream, _) = self.socket.accept()?;
+        let (stream, _) = self.bound.socket.accept()?;
         let peer = match sys::peer(&stream) {
             Ok(peer) => peer,
             Err(error) => {
@@ -260,49 +248,4 @@ fn log_redemption(redeemed: &Redeemed, peer: &Peer) {
 fn refuse(secretbox: &Secretbox, refusal: Refusal, peer: &Peer) {
     secretbox.count(refusal);
     log::warn("token refused", &[("reason", &refusal.reason()), ("pid", &peer.pid), ("uid", &peer.uid)]);
-}
-
-/// Makes the socket's folder, or makes sure that nobody else can put anything there.
-pub fn prepare_folder(folder: &Path) -> Result<(), Error> {
-    let object = folder.display();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| Error::new(&object, format!("cannot make the folder: {error}")))?;
-    // Of the link itself: a folder reached through a link could be exchanged.
-    let metadata = fs::symlink_metadata(folder).map_err(|error| Error::new(&object, error))?;
-    if !metadata.is_dir() {
-        return Err(Error::new(&object, "not a folder"));
-    }
-    if metadata.uid() != sys::effective_uid() {
-        return Err(Error::new(&object, "belongs to another user").hint("name a folder of your own for it"));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(Error::new(&object, "writable by others").hint(format!("chmod 700 {object}")));
-    }
-    Ok(())
-}
-
-/// Clears the way for a new socket: a dead daemon's socket goes, anything else stays.
-fn remove_stale(path: &Path) -> Result<(), Error> {
-    let object = path.display();
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::new(object, error)),
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(Error::new(object, "exists and is not a socket").hint("name another path, or move the file away"));
-    }
-    match UnixStream::connect(path) {
-        Ok(stream) => {
-            let pid = sys::peer(&stream).map_or(String::new(), |peer| format!(" (pid {})", peer.pid));
-            Err(Error::new(object, format!("another process answers there{pid}")))
-        }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|error| Error::new(object, error))
-        }
-        Err(error) => Err(Error::new(object, error)),
-    }
 }

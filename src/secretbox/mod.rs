@@ -9,7 +9,7 @@ mod token;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use crate::plan::SecretId;
@@ -25,6 +25,9 @@ pub struct Secretbox {
     secrets: RwLock<Vec<Loaded>>,
     tokens: Mutex<Tokens>,
 }
+
+/// A secret's value under its name.
+pub type NamedSecret = (Arc<str>, Arc<Secret>);
 
 /// A secret's name and, once its source has given it, its value.
 struct Loaded {
@@ -154,9 +157,17 @@ impl Secretbox {
         self.arena
     }
 
-    pub fn load(&self, id: SecretId, secret: Secret) {
+    /// Takes in a secret's value; returns the one that it had before.
+    pub fn load(&self, id: SecretId, secret: Arc<Secret>) -> Option<NamedSecret> {
         let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
-        secrets[id.index()].value = Some(Arc::new(secret));
+        let loaded = &mut secrets[id.index()];
+        Some((loaded.name.clone(), loaded.value.replace(secret)?))
+    }
+
+    /// Forgets all values. What is returned tells when nobody else has them any more either.
+    pub fn wipe(&self) -> Vec<Weak<Secret>> {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter_mut().filter_map(|loaded| loaded.value.take()).map(|secret| Arc::downgrade(&secret)).collect()
     }
 
     /// A secret's value, `None` while it is not loaded.
@@ -165,7 +176,7 @@ impl Secretbox {
     }
 
     /// A secret's name and value, `None` while it is not loaded.
-    pub fn named_secret(&self, id: SecretId) -> Option<(Arc<str>, Arc<Secret>)> {
+    pub fn named_secret(&self, id: SecretId) -> Option<NamedSecret> {
         let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
         let loaded = &secrets[id.index()];
         Some((loaded.name.clone(), loaded.value.clone()?))
@@ -244,7 +255,8 @@ mod tests {
     fn secretbox() -> Secretbox {
         let arena = protect(Protection::Locked).expect("locked memory").arena;
         let secretbox = Secretbox::new(arena, ["vault"].into_iter());
-        secretbox.load(SecretId::first(), read_value(arena, &mut &b"correct horse"[..]).expect("a value"));
+        let value = read_value(arena, &mut &b"correct horse"[..]).expect("a value");
+        secretbox.load(SecretId::first(), Arc::new(value));
         secretbox
     }
 
@@ -299,6 +311,15 @@ mod tests {
         secretbox.revoke(CALLER.session);
         assert!(!secretbox.admits(CALLER));
         assert_eq!(outcome(&secretbox, &token, CALLER, START), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn what_is_wiped_is_refused_and_gone() {
+        let secretbox = secretbox();
+        let token = secretbox.issue(grant(1)).expect("a token");
+        let wiped = secretbox.wipe();
+        assert_eq!(outcome(&secretbox, &token, CALLER, START), Err(Refusal::NotLoaded));
+        assert!(wiped.len() == 1 && wiped[0].strong_count() == 0);
     }
 
     #[test]

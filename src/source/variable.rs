@@ -1,5 +1,7 @@
 //! `env:` sources: taken out of the process's environment once, before anything can inherit them.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::error::Error;
 use crate::secret::{ReadError, SECRET_MAX, Secret, no_memory};
 use crate::sys::{self, Arena, Block, MemoryError};
@@ -13,7 +15,7 @@ pub struct Variables(Vec<Variable>);
 #[derive(Debug)]
 struct Variable {
     name: String,
-    value: Value,
+    value: Mutex<Value>,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Variables {
                 Ok(kept) => value = kept,
                 Err(error) => no_room = Some(error),
             });
-            taken.0.push(Variable { name: name.to_owned(), value });
+            taken.0.push(Variable { name: name.to_owned(), value: Mutex::new(value) });
         }
         no_room.map_or(Ok(taken), |error| Err(no_memory(&error)))
     }
@@ -53,18 +55,21 @@ impl Variables {
     }
 
     /// Forgets all values for good.
-    pub fn wipe(&mut self) {
-        for variable in &mut self.0 {
-            if matches!(variable.value, Value::Kept(_)) {
-                variable.value = Value::Wiped;
+    pub fn wipe(&self) {
+        for variable in &self.0 {
+            let mut value = variable.value();
+            if matches!(*value, Value::Kept(_)) {
+                *value = Value::Wiped;
             }
         }
     }
 
     /// A copy of one value. It is given as it is: a line ending at its end belongs to it.
     pub(super) fn value(&self, name: &str, arena: &'static Arena) -> Result<Secret, Reason> {
-        let variable = self.0.iter().find(|variable| variable.name == name);
-        match variable.map_or(&Value::Unset, |variable| &variable.value) {
+        let Some(variable) = self.0.iter().find(|variable| variable.name == name) else {
+            return Err(Reason::wrong("its environment variable is not set"));
+        };
+        match &*variable.value() {
             Value::Unset => Err(Reason::wrong("its environment variable is not set")),
             Value::Kept(bytes) if bytes.is_empty() => Err(ReadError::Empty.into_reason("its environment variable")),
             Value::Kept(bytes) => {
@@ -75,6 +80,12 @@ impl Variables {
             Value::Wiped => Err(Reason::wrong("its environment variable was wiped with all secrets")
                 .hint("start the daemon again with the variable set")),
         }
+    }
+}
+
+impl Variable {
+    fn value(&self) -> MutexGuard<'_, Value> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

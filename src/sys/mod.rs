@@ -40,7 +40,7 @@ pub use process::{
     ExitKind, Process, exec, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
     wait_without_reaping,
 };
-pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, wait_for_line};
+pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, terminal_width, wait_for_line};
 pub use user::{effective_uid, group_is_private, user_by_id};
 
 use std::io;

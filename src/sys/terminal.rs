@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -136,6 +136,15 @@ pub fn in_foreground(terminal: &File) -> bool {
     // SAFETY: both take integers at most.
     let (foreground, own) = unsafe { (libc::tcgetpgrp(terminal.as_raw_fd()), libc::getpgrp()) };
     foreground == own
+}
+
+/// How many columns the terminal `fd` has; `None` if it is none or does not tell.
+pub fn terminal_width(fd: impl AsFd) -> Option<usize> {
+    // SAFETY: all-zero bytes are a valid winsize.
+    let mut size: libc::winsize = unsafe { mem::zeroed() };
+    // SAFETY: `size` outlives the call, which fills it in.
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &mut size) }).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// Waits up to `time` until `terminal` has a line to read; says whether it has. A signal ends the

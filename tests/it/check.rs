@@ -360,7 +360,9 @@ fn wrong_usage_is_status_2_with_a_hint() {
         ("next --count", "missing argument for option '--count'"),
         ("-x", "invalid option '-x'"),
         ("chekc backup.yaml", "chekc: no such command"),
-        ("status", "status: not available in this version"),
+        ("service", "service: not available in this version"),
+        ("run", "run: a TASK is missing"),
+        ("status x", "status: too many arguments"),
     ] {
         let said = finish(sandbox.backupnizza(line.split(' '))).expect(2);
         assert!(

@@ -140,7 +140,8 @@ fn what_is_no_socket_is_never_deleted() {
         drop(UnixListener::bind(&target).expect("a socket"));
         symlink(target, sandbox.socket()).expect("a link");
     };
-    let all: [(&dyn Fn(&Sandbox), &dyn Fn(fs::FileType) -> bool); 3] =
+    type Made<'a> = (&'a dyn Fn(&Sandbox), &'a dyn Fn(fs::FileType) -> bool);
+    let all: [Made; 3] =
         [(&file, &|found| found.is_file()), (&folder, &|found| found.is_dir()), (&link, &|found| found.is_symlink())];
     for (put, is_there) in all {
         let sandbox = Sandbox::new();

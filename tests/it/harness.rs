@@ -394,12 +394,6 @@ fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
     }
 }
 
-/// Whether the tests run as root, for whom some things are different.
-pub fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().expect("id");
-    id.stdout == b"0\n"
-}
-
 /// Sends a signal to one process.
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]).output();

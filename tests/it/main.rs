@@ -21,6 +21,9 @@ mod run;
 mod daemon;
 mod once;
 
+// What people ask of a running daemon.
+mod control;
+
 // The real tools.
 mod borg;
 mod rclone;

@@ -268,7 +268,8 @@ fn a_program_that_becomes_unfit_is_a_failure_that_names_it() {
         remove(sandbox, program);
         fs::create_dir(program).expect("a folder");
     };
-    let harms: [&dyn Fn(&Sandbox, &Path); 5] = [&remove, &not_executable, &no_interpreter, &no_program, &folder];
+    type Harm<'a> = &'a dyn Fn(&Sandbox, &Path);
+    let harms: [Harm; 5] = [&remove, &not_executable, &no_interpreter, &no_program, &folder];
     for (index, harm) in harms.into_iter().enumerate() {
         let (sandbox, daemon) = run_harmed(harm);
         ended(&daemon, "failure");

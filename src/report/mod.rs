@@ -1,9 +1,13 @@
-//! What people are shown of the plan: the tables of `check` and `next`.
+//! What people are shown: the tables of `check` and `next`; `status` and `history`.
 //!
 //! On a terminal columns are aligned; into a pipe go tabs, one line a row, for other programs.
 
+mod history;
+mod json;
+mod status;
+mod table;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 
@@ -11,66 +15,21 @@ use crate::clock::{self, Zone};
 use crate::plan::{Plan, Programs, Step, Task, TaskId, Value};
 use crate::schedule::Schedule;
 
-/// Rows of cells; a cell may have several lines.
-pub struct Table {
-    head: Vec<&'static str>,
-    rows: Vec<Vec<Vec<String>>>,
-}
-
-impl Table {
-    fn new(head: &[&'static str]) -> Table {
-        Table { head: head.to_vec(), rows: Vec::new() }
-    }
-
-    /// As text, for a terminal or for a program.
-    pub fn render(&self, on_terminal: bool) -> String {
-        if on_terminal { self.aligned() } else { self.tabbed() }
-    }
-
-    fn aligned(&self) -> String {
-        let width = |column: usize| {
-            let cells = self.rows.iter().flat_map(|row| &row[column]);
-            cells.map(|line| line.chars().count()).chain([self.head[column].len()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
-        let mut text = String::new();
-        push_line(&mut text, &widths, self.head.iter().copied());
-        for row in &self.rows {
-            let height = row.iter().map(Vec::len).max().unwrap_or(0);
-            for line in 0..height {
-                push_line(&mut text, &widths, row.iter().map(|cell| cell.get(line).map_or("", String::as_str)));
-            }
-        }
-        text
-    }
-
-    fn tabbed(&self) -> String {
-        let rows =
-            self.rows.iter().map(|row| row.iter().map(|cell| cell.join(", ")).collect::<Vec<_>>().join("\t") + "\n");
-        rows.collect()
-    }
-}
-
-fn push_line<'a>(text: &mut String, widths: &[usize], cells: impl Iterator<Item = &'a str>) {
-    let mut line = String::new();
-    for (cell, width) in cells.zip(widths) {
-        let _ = write!(line, "{cell:width$}  ");
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
-}
+pub use history::{history_json, history_table};
+pub use status::{DaemonStatus, SecretState, SecretStatus, Status, TaskState, TaskStatus, memory_name};
+pub use table::{Output, Table};
 
 /// Each task with its schedule, next slot, programs and secrets. Without `programs` they are
 /// shown as they are named.
 pub fn check_table(plan: &Plan, programs: Option<&Programs>, now: DateTime<Utc>) -> Table {
     let mut table = Table::new(&["TASK", "SCHEDULE", "NEXT SLOT", "PROGRAMS", "SECRETS"]);
     for (_, task) in plan.tasks() {
-        table.rows.push(vec![
-            vec![task.name.clone()],
-            or_dash(task.schedules.iter().map(Schedule::to_string).collect()),
-            vec![next_slot(plan, task, now)],
-            program_names(plan, programs, task),
-            or_dash(deliveries(plan, task)),
+        table.push(vec![
+            task.name.clone().into(),
+            or_dash(task.schedules.iter().map(Schedule::to_string).collect()).into(),
+            next_slot(plan, task, now).into(),
+            program_names(plan, programs, task).into(),
+            or_dash(deliveries(plan, task)).into(),
         ]);
     }
     table
@@ -138,7 +97,7 @@ pub fn next_table(plan: &Plan, task: Option<TaskId>, count: usize, from: DateTim
     all.sort();
     let mut table = Table::new(&["SLOT", "TASK"]);
     for (slot, name) in all {
-        table.rows.push(vec![vec![clock::format_time(slot, plan.zone)], vec![name.to_owned()]]);
+        table.push(vec![clock::format_time(slot, plan.zone).into(), name.to_owned().into()]);
     }
     table
 }
