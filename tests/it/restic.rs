@@ -127,7 +127,7 @@ tasks:
       RESTIC_REPOSITORY: {repository}
       RESTIC_PASSWORD_COMMAND: {{secret: vault, as: command}}
       RCLONE_PASSWORD_COMMAND: {{secret: rclone, as: command}}
-    command: [restic, --limit-upload, "50", backup, ~/My Documents]
+    command: [restic, --limit-upload, "100", backup, ~/My Documents]
 "#
     )
 }

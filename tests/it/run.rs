@@ -225,6 +225,9 @@ tasks:
     assert!(!sandbox.path("ran").exists());
 }
 
+/// What is done to a program after the start.
+type Harm<'a> = dyn Fn(&Sandbox, &Path) + 'a;
+
 /// Starts a daemon with a good program, does `harm` to it, and lets it be run.
 fn run_harmed(harm: impl FnOnce(&Sandbox, &Path)) -> (Sandbox, Daemon) {
     let sandbox = Sandbox::new();
@@ -268,8 +271,7 @@ fn a_program_that_becomes_unfit_is_a_failure_that_names_it() {
         remove(sandbox, program);
         fs::create_dir(program).expect("a folder");
     };
-    type Harm<'a> = &'a dyn Fn(&Sandbox, &Path);
-    let harms: [Harm; 5] = [&remove, &not_executable, &no_interpreter, &no_program, &folder];
+    let harms: [&Harm<'_>; 5] = [&remove, &not_executable, &no_interpreter, &no_program, &folder];
     for (index, harm) in harms.into_iter().enumerate() {
         let (sandbox, daemon) = run_harmed(harm);
         ended(&daemon, "failure");
@@ -429,9 +431,9 @@ fn output_goes_to_the_log_line_by_line() {
     for line in ["one", "two", "no line ending"] {
         assert!(printed(&daemon, line), "{line}\n{}", daemon.log());
     }
-    let line = daemon.wait_for(&["bold", "task=t step=sh run=1"]);
+    let line = daemon.wait_for(&["task=t step=sh run=1", "bold"]);
     assert!(!line.contains('\u{1b}'), "{line}");
-    let line = daemon.wait_for(&["ä", "task=t step=sh run=1"]);
+    let line = daemon.wait_for(&["task=t step=sh run=1", "ä"]);
     assert!(!line.contains('\u{fffd}'), "{line}");
 }
 
