@@ -261,7 +261,7 @@ tasks:
   - name: t
     schedule: "@every 3s"
     missed_delay: 1s
-    command: [sh, -c, 'echo $$ > pid.new; mv pid.new pid; echo began >> began; await ~/go']
+    command: [sh, -c, 'echo began >> began; echo $$ > pid.new; mv pid.new pid; await ~/go']
 "#,
     );
     let pid = |sandbox: &Sandbox| -> u32 {
