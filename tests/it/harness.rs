@@ -22,8 +22,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_backupnizza");
 
-/// For scripts: waits until the file that it is given exists.
-const AWAIT: &str = "#!/bin/sh\nuntil [ -e \"$1\" ]; do sleep 0.02; done\n";
+/// For scripts: waits until the file that it is given exists, or until the test is over.
+const AWAIT: &str = "#!/bin/sh\nuntil [ -e \"$1\" ]; do [ -e \"$0\" ] || exit 1; sleep 0.02; done\n";
 
 /// A home of its own for one test, removed at its end.
 pub struct Sandbox {
