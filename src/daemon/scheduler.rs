@@ -201,8 +201,10 @@ impl Scheduler {
         }
     }
 
-    /// Does what the agenda says, in its order; answers that are due at once are given at once.
-    pub(super) fn perform(&mut self, actions: Vec<Action>) {
+    /// Does what the agenda says, in its order; answers that are due at once are given at once. Only
+    /// the ends of runs are told last, so that they are on disk by then.
+    pub(super) fn perform(&mut self, mut actions: Vec<Action>) {
+        actions.sort_by_key(|action| matches!(action, Action::Ended(_)));
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             if let Some(answer) = self.act(action) {
