@@ -194,7 +194,13 @@ fn try_until_it_ends(setting: &Setting, attempt: &Try, switch: &RunSwitch, recor
     let mut end = runner::run_try(setting, attempt, switch, record);
     for _ in 0..retry.times {
         let is_final = end.outcome != Outcome::Failure || end.fatal;
-        if is_final || !switch.steps.pause(delay) {
+        if is_final || switch.steps.is_stopped() {
+            break;
+        }
+        let (task, pause) = (&setting.plan.task(attempt.task).name, clock::format_duration(delay));
+        log::warn("failed, trying again", &[("task", task), ("in", &pause)]);
+        if !switch.steps.pause(delay) {
+            log::info("stopped before another try", &[("task", task)]);
             break;
         }
         delay *= 2;

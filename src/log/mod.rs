@@ -6,7 +6,8 @@
 mod writer;
 
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use chrono::{Local, SecondsFormat, Utc};
 
@@ -46,10 +47,17 @@ pub enum Format {
 /// The process's one log. Set once the configuration is known; until then it is text at `info`.
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static FORMAT: AtomicU8 = AtomicU8::new(Format::Text as u8);
+/// Whether a person looks on: lines are shorter then.
+static ON_TERMINAL: AtomicBool = AtomicBool::new(false);
 
 pub fn configure(level: Level, format: Format) {
     LEVEL.store(level as u8, Ordering::Relaxed);
     FORMAT.store(format as u8, Ordering::Relaxed);
+    ON_TERMINAL.store(std::io::stderr().is_terminal(), Ordering::Relaxed);
+}
+
+fn on_terminal() -> bool {
+    ON_TERMINAL.load(Ordering::Relaxed)
 }
 
 pub fn enabled(level: Level) -> bool {
@@ -117,10 +125,10 @@ pub fn output(lines: &str, fields: &[Field<'_>]) {
     }
     let is_json = is_json();
     // For people the fields stand before the text, so that a command's tables keep their columns.
-    let (head, tail) = if is_json {
-        (json_head(Level::Info), json_tail(fields))
-    } else {
-        (text_head(Level::Info) + text_fields(fields).trim_start() + " | ", "\n".to_owned())
+    let (head, tail) = match is_json {
+        true => (json_head(Level::Info), json_tail(fields)),
+        false if on_terminal() => (text_time() + " " + &whose(fields) + " | ", "\n".to_owned()),
+        false => (text_head(Level::Info) + text_fields(fields).trim_start() + " | ", "\n".to_owned()),
     };
     let mut text = String::with_capacity(lines.len() + (head.len() + tail.len()) * 8);
     for line in lines.lines() {
@@ -140,8 +148,18 @@ fn text_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
 }
 
 fn text_head(level: Level) -> String {
-    let time = Local::now().to_rfc3339_opts(SecondsFormat::Millis, false);
-    format!("{time} {:<5} ", level.name())
+    format!("{} {:<5} ", text_time(), level.name())
+}
+
+fn text_time() -> String {
+    let now = Local::now();
+    if on_terminal() { now.format("%H:%M:%S").to_string() } else { now.to_rfc3339_opts(SecondsFormat::Millis, false) }
+}
+
+/// `documents/restic`: which task and step printed something.
+fn whose(fields: &[Field<'_>]) -> String {
+    let names = fields.iter().filter(|(key, _)| matches!(*key, "task" | "step")).map(|(_, value)| value.to_string());
+    names.collect::<Vec<_>>().join("/")
 }
 
 fn text_fields(fields: &[Field<'_>]) -> String {

@@ -27,7 +27,7 @@ pub fn history_table(all: &[Past], zone: Zone, output: Output) -> String {
     for past in all {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.push(vec![
-            clock::format_time(past.ended, zone).into(),
+            Cell::time(past.ended, zone),
             past.task.clone().into(),
             or_dash(past.run.map(|run| run.to_string())).into(),
             past.cause.name().to_owned().into(),

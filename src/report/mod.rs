@@ -11,12 +11,13 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::clock::{self, Zone};
+use crate::clock::Zone;
 use crate::plan::{Plan, Programs, Step, Task, TaskId, Value};
 use crate::schedule::Schedule;
 
 pub use history::{history_json, history_table};
 pub use status::{DaemonStatus, SecretState, SecretStatus, Status, TaskState, TaskStatus, memory_name};
+use table::Cell;
 pub use table::{Output, Table};
 
 /// Each task with its schedule, next slot, programs and secrets. Without `programs` they are
@@ -39,13 +40,13 @@ fn or_dash(lines: Vec<String>) -> Vec<String> {
     if lines.is_empty() { vec!["-".to_owned()] } else { lines }
 }
 
-fn next_slot(plan: &Plan, task: &Task, now: DateTime<Utc>) -> String {
+fn next_slot(plan: &Plan, task: &Task, now: DateTime<Utc>) -> Cell {
     if !task.enabled {
-        return "disabled".to_owned();
+        return "disabled".to_owned().into();
     }
     match slots(task, plan.zone, now).next() {
-        Some(slot) => clock::format_time(slot, plan.zone),
-        None => "-".to_owned(),
+        Some(slot) => Cell::time(slot, plan.zone),
+        None => "-".to_owned().into(),
     }
 }
 
@@ -68,21 +69,21 @@ fn program_names(plan: &Plan, programs: Option<&Programs>, task: &Task) -> Vec<S
     names
 }
 
-/// `vault: RESTIC_PASSWORD_COMMAND (command)`, `disk: stdin`.
+/// `vault as command`, `disk on stdin`.
 fn deliveries(plan: &Plan, task: &Task) -> Vec<String> {
     let mut lines = BTreeSet::new();
     for step in all_steps(task) {
-        for (variable, value) in &step.environment {
+        for (_, value) in &step.environment {
             let (secret, way) = match value {
                 Value::Text(_) => continue,
                 Value::Token { secret, .. } => (secret, "command"),
                 Value::File { secret, .. } => (secret, "file"),
                 Value::Plain { secret, .. } => (secret, "value"),
             };
-            lines.insert(format!("{}: {variable} ({way})", plan.secret(*secret).name));
+            lines.insert(format!("{} as {way}", plan.secret(*secret).name));
         }
         if let Some(secret) = step.stdin {
-            lines.insert(format!("{}: stdin", plan.secret(secret).name));
+            lines.insert(format!("{} on stdin", plan.secret(secret).name));
         }
     }
     lines.into_iter().collect()
@@ -97,7 +98,7 @@ pub fn next_table(plan: &Plan, task: Option<TaskId>, count: usize, from: DateTim
     all.sort();
     let mut table = Table::new(&["SLOT", "TASK"]);
     for (slot, name) in all {
-        table.push(vec![clock::format_time(slot, plan.zone).into(), name.to_owned().into()]);
+        table.push(vec![Cell::time(slot, plan.zone), name.to_owned().into()]);
     }
     table
 }

@@ -2,6 +2,10 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
+
+use crate::clock::{self, Zone};
+
 /// The narrowest that a column is made to fit a terminal.
 const COLUMN_MIN: usize = 8;
 
@@ -25,6 +29,8 @@ pub struct Table {
 /// A cell's lines and how they look.
 pub struct Cell {
     pub lines: Vec<String>,
+    /// What a person is shown in their place.
+    short: Option<String>,
     pub look: Look,
 }
 
@@ -39,7 +45,7 @@ pub enum Look {
 
 impl From<Vec<String>> for Cell {
     fn from(lines: Vec<String>) -> Cell {
-        Cell { lines, look: Look::Plain }
+        Cell { lines, short: None, look: Look::Plain }
     }
 }
 
@@ -50,6 +56,20 @@ impl From<String> for Cell {
 }
 
 impl Cell {
+    /// A time: for a person to the minute, for a program as RFC 3339.
+    pub fn time(time: DateTime<Utc>, zone: Zone) -> Cell {
+        let short = time.with_timezone(&zone.offset_at(time)).format("%Y-%m-%d %H:%M").to_string();
+        Cell { lines: vec![clock::format_time(time, zone)], short: Some(short), look: Look::Plain }
+    }
+
+    /// A line of it as a person sees it.
+    fn shown(&self, line: usize) -> Option<&str> {
+        match &self.short {
+            Some(short) => (line == 0).then_some(short),
+            None => self.lines.get(line).map(String::as_str),
+        }
+    }
+
     pub fn look(self, look: Look) -> Cell {
         Cell { look, ..self }
     }
@@ -93,7 +113,7 @@ impl Table {
             let height = row.iter().map(|cell| cell.lines.len()).max().unwrap_or(0);
             for line in 0..height {
                 let cells: Vec<(&str, Look)> =
-                    row.iter().map(|cell| (cell.lines.get(line).map_or("", String::as_str), cell.look)).collect();
+                    row.iter().map(|cell| (cell.shown(line).unwrap_or_default(), cell.look)).collect();
                 push_line(&mut text, &widths, &cells, colour);
             }
         }
@@ -103,8 +123,9 @@ impl Table {
     /// As wide as the cells, less what the widest columns have too much.
     fn widths(&self, limit: Option<usize>) -> Vec<usize> {
         let natural = |column: usize| {
-            let cells = self.rows.iter().flat_map(|row| &row[column].lines);
-            cells.map(|line| line.chars().count()).chain([self.head[column].len()]).max().unwrap_or(0)
+            let cells = self.rows.iter().map(|row| &row[column]);
+            let lines = cells.flat_map(|cell| (0..cell.lines.len()).filter_map(|line| cell.shown(line)));
+            lines.map(|line| line.chars().count()).chain([self.head[column].len()]).max().unwrap_or(0)
         };
         let mut widths: Vec<usize> = (0..self.head.len()).map(natural).collect();
         let gaps = GAP * widths.len().saturating_sub(1);

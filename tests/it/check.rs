@@ -135,7 +135,7 @@ tasks:
     let shown = check(&sandbox, &["backup.yaml"]).expect(0).stdout();
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split('\t').collect()).collect();
     let restic = sandbox.path("bin/restic").display().to_string();
-    let deliveries = "disk: KEY (file), disk: stdin, vault: RESTIC_PASSWORD_COMMAND (command)";
+    let deliveries = "disk as file, disk on stdin, vault as command";
     assert_eq!(rows[0][..2], ["documents", "0 0 1 1 *, @start"]);
     assert!(rows[0][2].ends_with("-01-01T00:00:00+00:00"), "{shown}");
     assert_eq!(rows[0][3..], [&restic, deliveries]);
