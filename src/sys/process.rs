@@ -72,11 +72,11 @@ pub fn kill_process(pid: i32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the mask of this process (umask(2)); returns the one before.
+#[allow(clippy::useless_conversion)] // It has 16 bits on macOS.
 pub fn set_umask(mask: u32) -> u32 {
     // SAFETY: umask takes an integer and cannot fail.
     let before = unsafe { libc::umask(mask as libc::mode_t) };
-    // It has 16 bits on macOS.
-    #[allow(clippy::useless_conversion)]
     u32::from(before)
 }
 
