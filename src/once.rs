@@ -129,7 +129,7 @@ fn wait_for_locks(plan: &Plan, task: &Task, stop: &AtomicBool) -> Result<Option<
     if task.policy.locks.is_empty() {
         return Ok(None);
     }
-    startup::make_folder(&plan.state_dir.join("locks"))?;
+    startup::prepare_state_dir(&plan.state_dir)?;
     let wanted: Vec<Wanted<'_>> =
         task.policy.locks.iter().map(|lock| Wanted { name: plan.lock_name(lock.lock), shared: lock.shared }).collect();
     let failed = |error: std::io::Error| Error::new(plan.state_dir.display(), format!("cannot take locks: {error}"));

@@ -234,13 +234,26 @@ impl Sources {
     }
 }
 
-/// Makes a folder for this user alone, with all folders above it.
-pub fn make_folder(folder: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| Error::new(folder.display(), format!("cannot make the folder: {error}")))
+/// Makes the state directory and its `locks`, or makes sure that nobody else can put anything
+/// there: a ledger or a lock of somebody else's making would be believed.
+pub fn prepare_state_dir(folder: &Path) -> Result<(), Error> {
+    for folder in [folder, &folder.join("locks")] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| Error::new(folder.display(), format!("cannot make the folder: {error}")))?;
+        program::trust_walk(folder)?;
+        let metadata = fs::metadata(folder).map_err(|error| Error::new(folder.display(), error))?;
+        if metadata.uid() != sys::effective_uid() {
+            return Err(Error::new(folder.display(), "belongs to another user").hint("give a `state_dir` of your own"));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            let hint = format!("chmod go-w {}", folder.display());
+            return Err(Error::new(folder.display(), "writable by others").hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// The sockets at which a client looks for a daemon.

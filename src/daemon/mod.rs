@@ -32,6 +32,7 @@ use crate::file_locks::InstanceLock;
 use crate::ledger::{self, Ledger};
 use crate::log;
 use crate::plan::{SecretId, StopPolicy};
+use crate::program;
 use crate::runner::{self, Setting, Spawned};
 use crate::secretbox::listener::Listener;
 use crate::socket;
@@ -57,10 +58,12 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     loaded.warnings.iter().for_each(log_warning);
 
     let folder = loaded.plan.state_dir.clone();
-    startup::make_folder(&folder.join("locks")).map_err(one)?;
+    startup::prepare_state_dir(&folder).map_err(one)?;
     let _only_one_here = InstanceLock::take(&folder.join("lock")).map_err(one)?;
     let socket = loaded.plan.secretbox.socket.clone();
-    socket::prepare_folder(socket.parent().unwrap_or(Path::new("/"))).map_err(one)?;
+    let socket_folder = socket.parent().unwrap_or(Path::new("/"));
+    socket::prepare_folder(socket_folder).map_err(one)?;
+    program::trust_walk(socket_folder).map_err(one)?;
     let _only_one_there = InstanceLock::take(&socket.with_extension("lock")).map_err(one)?;
 
     let prepared = startup::prepare(loaded.plan, &loaded.host, socket, umask)?;

@@ -19,7 +19,10 @@ pub fn tell(notice: &Notice, plan: &Plan) {
         Notice::Slept { seconds } => log::info("the machine slept", &[("seconds", seconds)]),
         Notice::NewTask { task } => log::debug("new task, its slots count from now", &[("task", &name(task))]),
         Notice::ScheduleChanged { task } => {
-            log::info("its schedule changed, its slots count from now", &[("task", &name(task))]);
+            log::info(
+                "its schedule, or whether it is enabled, changed; its slots count from now",
+                &[("task", &name(task))],
+            );
         }
         Notice::Missed { task, slot, delay } => {
             let (slot, delay) = (clock::format_time(*slot, plan.zone), clock::format_duration(*delay));

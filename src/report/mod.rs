@@ -28,7 +28,7 @@ pub fn check_table(plan: &Plan, programs: Option<&Programs>, now: DateTime<Utc>)
         table.push(vec![
             task.name.clone().into(),
             or_dash(task.schedules.iter().map(Schedule::to_string).collect()).into(),
-            next_slot(plan, task, now).into(),
+            next_slot(plan, task, now),
             program_names(plan, programs, task).into(),
             or_dash(deliveries(plan, task)).into(),
         ]);

@@ -23,6 +23,10 @@ use crate::sys::{self, Block, Interest, Peer, Watched};
 /// Tokens are redeemed in well under a millisecond; more peers at once wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
 
+/// Of which one session may have half: a step that opens connections and says nothing must not keep
+/// the others from theirs.
+const CONNECTIONS_OF_SESSION_MAX: usize = CONNECTIONS_MAX / 2;
+
 /// For a whole request and its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(2);
 
@@ -98,6 +102,11 @@ impl Listener {
         };
         if !secretbox.admits(caller(&peer)) {
             refuse(secretbox, Refusal::Outsider, &peer);
+            return Ok(());
+        }
+        let of_session = connections.iter().filter(|other| other.peer.session == peer.session).count();
+        if of_session >= CONNECTIONS_OF_SESSION_MAX {
+            refuse(secretbox, Refusal::Crowd, &peer);
             return Ok(());
         }
         stream.set_nonblocking(true)?;
@@ -246,6 +255,13 @@ fn log_redemption(redeemed: &Redeemed, peer: &Peer) {
 }
 
 fn refuse(secretbox: &Secretbox, refusal: Refusal, peer: &Peer) {
-    secretbox.count(refusal);
-    log::warn("token refused", &[("reason", &refusal.reason()), ("pid", &peer.pid), ("uid", &peer.uid)]);
+    let Some(unsaid) = secretbox.count(refusal, sys::boot_clock()) else {
+        return;
+    };
+    let reason = refusal.reason();
+    let mut fields: Vec<log::Field<'_>> = vec![("reason", &reason), ("pid", &peer.pid), ("uid", &peer.uid)];
+    if unsaid > 0 {
+        fields.push(("others_not_logged", &unsaid));
+    }
+    log::warn("token refused", &fields);
 }

@@ -42,6 +42,34 @@ struct Tokens {
     /// and a step's tokens die together.
     sessions: HashMap<i32, Session>,
     counts: Counts,
+    warnings: Quota,
+}
+
+/// How many refusals are logged in a stretch of `QUOTA_TIME`.
+const QUOTA: u32 = 20;
+const QUOTA_TIME: Duration = Duration::from_secs(10);
+
+/// Keeps repeated warnings within bounds.
+#[derive(Default)]
+struct Quota {
+    since: Duration,
+    used: u32,
+    suppressed: u64,
+}
+
+impl Quota {
+    /// Whether one more may be given; with it how many were not.
+    fn allow(&mut self, now: Duration) -> Option<u64> {
+        if now.saturating_sub(self.since) >= QUOTA_TIME {
+            (self.since, self.used) = (now, 0);
+        }
+        if self.used == QUOTA {
+            self.suppressed += 1;
+            return None;
+        }
+        self.used += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
 }
 
 struct Session {
@@ -103,6 +131,8 @@ pub enum Refusal {
     /// The peer was gone by the time that it had asked.
     Gone,
     TooSlow,
+    /// Its session has too many connections open.
+    Crowd,
 }
 
 /// How many tokens were made, redeemed, and refused by reason.
@@ -127,6 +157,7 @@ impl Refusal {
             Refusal::NotLoaded => "not_loaded",
             Refusal::Gone => "gone",
             Refusal::TooSlow => "slow",
+            Refusal::Crowd => "crowd",
         }
     }
 
@@ -142,6 +173,7 @@ impl Refusal {
             Refusal::NotLoaded => "the secret is not loaded",
             Refusal::Gone => "the peer is gone",
             Refusal::TooSlow => "the request took too long",
+            Refusal::Crowd => "its session has too many connections open",
         }
     }
 }
@@ -229,9 +261,12 @@ impl Secretbox {
         Ok(Redeemed { secret, name, holder })
     }
 
-    /// A refusal was given.
-    fn count(&self, refusal: Refusal) {
-        *self.tokens().counts.refused.entry(refusal.name()).or_default() += 1;
+    /// A refusal was given. Says whether to log it, and how many before it were not: whoever knocks
+    /// without end must not fill the disk.
+    fn count(&self, refusal: Refusal, now: Duration) -> Option<u64> {
+        let mut tokens = self.tokens();
+        *tokens.counts.refused.entry(refusal.name()).or_default() += 1;
+        tokens.warnings.allow(now)
     }
 
     pub fn counts(&self) -> Counts {
@@ -320,6 +355,15 @@ mod tests {
         let wiped = secretbox.wipe();
         assert_eq!(outcome(&secretbox, &token, CALLER, START), Err(Refusal::NotLoaded));
         assert!(wiped.len() == 1 && wiped[0].strong_count() == 0);
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_logged_within_bounds_and_counted() {
+        let secretbox = secretbox();
+        let said = (0..1000).filter(|_| secretbox.count(Refusal::Outsider, START).is_some()).count();
+        assert_eq!(said, QUOTA as usize);
+        assert_eq!(secretbox.count(Refusal::Outsider, START + QUOTA_TIME), Some(1000 - u64::from(QUOTA)));
+        assert_eq!(secretbox.counts().refused["outsider"], 1001);
     }
 
     #[test]
