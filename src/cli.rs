@@ -424,14 +424,15 @@ pub fn general_help() -> String {
     let mut help = String::from(
         "backupnizza runs backup tools on a schedule and hands them their secrets safely
 
-usage: backupnizza CONFIG                           run the scheduler in the foreground
+usage: backupnizza CONFIG          run the scheduler in the foreground
 ",
     );
     for (_, synopsis, _) in COMMANDS {
         help.push_str(&format!("       backupnizza {synopsis}\n"));
     }
     help.push_str(
-        "       backupnizza --help | -h | --version | -V     also: backupnizza COMMAND --help
+        "       backupnizza --help | -h | --version | -V
+       backupnizza COMMAND --help
 
 exit status: 0 success, 1 failure, 2 wrong usage, 3 finished with a warning
 

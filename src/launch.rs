@@ -36,8 +36,9 @@ const FRAME_MAX: usize = 8 * 1024 * 1024;
 /// above what shells use for redirections of their own.
 pub const FIRST_FILE: RawFd = 30;
 
-/// The launcher's own end of the socket stands above all that it lays out.
-const SOCKET_FLOOR: RawFd = 200;
+/// The launcher's own end of the socket stands above all that it lays out, and no higher: the limit
+/// of descriptors may be low.
+const SOCKET_FLOOR: RawFd = FIRST_FILE + FILES_MAX as RawFd;
 
 /// The most `as: file` secrets of one command.
 pub const FILES_MAX: usize = 32;

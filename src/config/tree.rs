@@ -328,7 +328,10 @@ const KNOWN_WORDS: [(&str, &str); 28] = [
     ("did not find expected ',' or '}'", "expected `,` or `}`"),
     ("did not find expected '-' indicator", "expected a list item (`- `)"),
     ("did not find expected <document start>", "expected the end of the file"),
-    ("did not find expected alphabetic or numeric character", "expected a name after `&` or `*`"),
+    (
+        "did not find expected alphabetic or numeric character",
+        "expected a name after `&` or `*`; a schedule such as \"*/5 * * * *\" stands in quotes",
+    ),
     ("did not find expected comment or line break", "expected a comment or the end of the line"),
     ("did not find expected hexadecimal number", "expected hexadecimal digits in the escape"),
     ("did not find expected key", "expected a key"),

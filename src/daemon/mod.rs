@@ -20,7 +20,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::agenda::Event;
@@ -44,7 +44,7 @@ use secrets::Keeper;
 /// What the other threads report.
 enum Report {
     Agenda(Event),
-    Signal(i32),
+    EndingSignal,
     Control(Request, Client),
 }
 
@@ -109,14 +109,25 @@ fn log_warning(warning: &Error) {
     }
 }
 
-/// The first INT or TERM ends the daemon in order, a second one at once. HUP means nothing here,
-/// so that closing a terminal does no harm.
+/// The signals that end the daemon.
+const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGQUIT];
+
+/// Signals that mean nothing here, but would end a process that does not handle them: a terminal
+/// that is closed, a file that has grown to its limit (the write fails then).
+const HARMLESS: [i32; 5] = [SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGXFSZ];
+
+/// The first signal that ends the daemon does so in order, a second one at once.
 fn watch_signals(reports: Sender<Report>, stop: Arc<AtomicBool>) -> Result<(), Error> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Error::new("signals", error))?;
+    let all = ENDING.iter().chain(&HARMLESS);
+    let mut signals = Signals::new(all).map_err(|error| Error::new("signals", error))?;
     thread::spawn(move || {
         for signal in signals.forever() {
-            stop.fetch_or(signal != SIGHUP, Ordering::Relaxed);
-            let _ = reports.send(Report::Signal(signal));
+            if HARMLESS.contains(&signal) {
+                log::debug("a signal that means nothing here", &[("signal", &signal)]);
+                continue;
+            }
+            stop.store(true, Ordering::Relaxed);
+            let _ = reports.send(Report::EndingSignal);
         }
     });
     Ok(())

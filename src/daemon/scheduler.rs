@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::signal::SIGHUP;
-
 use super::answers::{self, Desk};
 use super::health::Health;
 use super::hooks::HookThreads;
@@ -104,7 +102,7 @@ impl Scheduler {
             self.metrics.iter_mut().for_each(MetricsFile::touch);
             match report {
                 Ok(Report::Agenda(event)) => self.tell(event),
-                Ok(Report::Signal(signal)) => self.signalled(signal),
+                Ok(Report::EndingSignal) => self.signalled(),
                 Ok(Report::Control(request, client)) => self.answer(request, client),
                 Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -169,10 +167,7 @@ impl Scheduler {
         wakes.fold(longest, Duration::min)
     }
 
-    fn signalled(&mut self, signal: i32) {
-        if signal == SIGHUP {
-            return log::debug("SIGHUP means nothing here", &[]);
-        }
+    fn signalled(&mut self) {
         if self.closing {
             log::warn("a second signal, ending all runs at once", &[]);
             self.hooks.switch.tell(StopOrder::Kill);

@@ -26,7 +26,11 @@ pub fn find(name: &str, path_variable: &OsStr, base: &Path) -> Result<PathBuf, E
 fn find_at(path: &Path) -> Result<PathBuf, Error> {
     // Drops every `.`, which would only lengthen messages.
     let path: PathBuf = path.components().collect();
-    let metadata = fs::metadata(&path).map_err(|e| unreachable_path(&path, &e))?;
+    let metadata = fs::metadata(&path).map_err(|e| {
+        let error = unreachable_path(&path, &e);
+        let words = path.as_os_str().to_string_lossy().contains(' ');
+        if words { error.hint("the program and each argument are items of their own") } else { error }
+    })?;
     match obstacle(&metadata) {
         None => Ok(path),
         Some(obstacle) => Err(obstacle.error(&path)),

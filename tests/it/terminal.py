@@ -32,7 +32,9 @@ def lead():
         os.setpgid(0, 0)
         if not background:
             os.tcsetpgrp(slave, os.getpgrp())
-        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        # As under an interactive shell, whatever these tests themselves were started by.
+        for name in "TTOU", "INT", "QUIT", "HUP", "TSTP":
+            signal.signal(getattr(signal, "SIG" + name), signal.SIG_DFL)
         for fd in 0, 1, 2:
             os.dup2(slave, fd)
         os.execvp(command[0], command)
