@@ -1,7 +1,7 @@
 //! The daemon as a process: its signals, its socket, its one instance, and what does not kill it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
@@ -72,13 +72,13 @@ tasks:
 }
 
 #[test]
-fn hup_and_pipe_do_no_harm() {
+fn signals_that_mean_nothing_do_no_harm() {
     let sandbox = Sandbox::new();
     let mut daemon = sandbox.daemon(
         "tasks:\n  - {name: t, schedule: \"@start\", command: [sh, -c, 'touch began; await go']}\n  - {name: beat, schedule: \"@every 1s\", command: [\"true\"]}\n",
     );
     sandbox.await_file("began");
-    for signal in ["HUP", "PIPE", "HUP"] {
+    for signal in ["HUP", "PIPE", "USR1", "USR2", "ALRM", "XFSZ", "HUP"] {
         daemon.signal(signal);
     }
     let beats = daemon.lines(&["run ended", "task=beat"]).len();
@@ -332,4 +332,28 @@ fn a_daemon_starts_again_and_again() {
     }
     daemon.wait_for_end("t");
     assert_eq!(sandbox.read("runs"), "1\n2\n3\n4\n");
+}
+
+#[test]
+fn a_state_directory_that_others_can_write_to_is_refused() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path("open state");
+    fs::create_dir(&folder).expect("a folder");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("its mode");
+    let yaml = format!("state_dir: {}\ntasks: [{{name: t, command: [\"true\"]}}]\n", folder.display());
+    sandbox.config(&yaml);
+    let finished = finish(sandbox.backupnizza(["backup.yaml"])).expect(1);
+    assert!(finished.stderr.contains("open state: writable by"), "{}", finished.stderr);
+    assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 0, "nothing is made there");
+}
+
+#[test]
+fn a_low_limit_of_descriptors_is_enough() {
+    let sandbox = Sandbox::new();
+    sandbox.config("tasks:\n  - {name: t, schedule: \"@start\", command: [\"true\"]}\n");
+    let mut command = sandbox.command("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$0\" backup.yaml", env!("CARGO_BIN_EXE_backupnizza")]);
+    let mut daemon = Daemon::start(command);
+    assert!(daemon.wait_for_end("t").contains("outcome=success"), "{}", daemon.log());
+    daemon.stop();
 }
