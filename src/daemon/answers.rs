@@ -203,7 +203,7 @@ impl Scheduler {
         let missing = task.secrets().into_iter().filter(|id| self.setting.secretbox.secret(*id).is_none());
         waits.first().map(|wait| match wait.what {
             Wait::Secrets => secrets_text(&self.setting.plan, missing),
-            what => words::reason(what),
+            what => words::reason(what, &self.setting.plan, wait.task),
         })
     }
 
@@ -241,7 +241,7 @@ impl Scheduler {
             Some(ManualAnswer::Refused(refusal)) => client.send(&Reply::Failed(refused(name, refusal))),
             Some(ManualAnswer::Starting | ManualAnswer::Queued { .. }) if detach => client.send(&Reply::Done),
             Some(ManualAnswer::Queued { behind }) => {
-                client.send(&Reply::Note(format!("waiting for {}", words::reason(Wait::Behind(behind)))));
+                client.send(&Reply::Note(format!("waiting for run {behind} of the same task")));
                 self.desk.awaiting_start.entry(task).or_default().push(client);
             }
             Some(ManualAnswer::Starting) => self.desk.awaiting_start.entry(task).or_default().push(client),

@@ -30,7 +30,7 @@ pub fn tell(notice: &Notice, plan: &Plan) {
         }
         Notice::Waits { task, slot, what } => {
             let slot = clock::format_time(*slot, plan.zone);
-            log::info("due, waiting", &[("task", &name(task)), ("slot", &slot), ("for", &reason(*what))]);
+            log::info("due, waiting", &[("task", &name(task)), ("slot", &slot), ("for", &reason(*what, plan, *task))]);
         }
         Notice::Retries { task, run, attempt, delay } => {
             let delay = clock::format_duration(*delay);
@@ -58,14 +58,18 @@ pub fn tell(notice: &Notice, plan: &Plan) {
 }
 
 /// What a run waits for, in words.
-pub fn reason(what: Wait) -> String {
+pub fn reason(what: Wait, plan: &Plan, task: TaskId) -> String {
+    let locks = || {
+        let locks = plan.task(task).policy.locks.iter().map(|lock| plan.lock_name(lock.lock));
+        locks.collect::<Vec<_>>().join(", ")
+    };
     match what {
         Wait::Start => "its start".to_owned(),
         Wait::Behind(run) => format!("run {run} of the same task"),
         Wait::Secrets => "its secrets".to_owned(),
         Wait::Condition => "its condition".to_owned(),
-        Wait::Lock => "a lock".to_owned(),
-        Wait::FileLock => "a lock that another process holds".to_owned(),
+        Wait::Lock => format!("its lock: {}", locks()),
+        Wait::FileLock => format!("its lock, which another process holds: {}", locks()),
         Wait::Turn => "its turn".to_owned(),
         Wait::Record => "the ledger".to_owned(),
         Wait::Retry { run, attempt } => format!("try {attempt} of run {run}"),

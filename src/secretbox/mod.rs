@@ -163,7 +163,9 @@ impl Refusal {
 
     pub fn reason(self) -> &'static str {
         match self {
-            Refusal::Outsider => "the peer is outside of every step's session; `stdin` gives a secret there",
+            Refusal::Outsider => {
+                "the peer is outside of every step's session that has a token; `stdin` gives a secret there"
+            }
             Refusal::Malformed => "not a request",
             Refusal::OtherVersion => "the client speaks another version; restart the daemon after an upgrade",
             Refusal::Unknown => "no such token",
