@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::clock::Zone;
 use crate::config::{self, Config};
 use crate::error::Error;
 use crate::ledger::{self, Past};
@@ -34,7 +35,7 @@ pub fn load(file: &Path) -> Result<Loaded, Vec<Error>> {
     let host = host(absolute.clone()).map_err(|error| vec![error])?;
     let trusted = program::trust_walk(&absolute).map_err(|error| vec![error])?;
     let mut loaded = load_for(file, host)?;
-    loaded.warnings.splice(0..0, trusted.into_iter().map(warning_text));
+    loaded.warnings.splice(0..0, trusted.into_iter().map(warning_text).chain(unknown_zone(&loaded.plan)));
     Ok(loaded)
 }
 
@@ -51,6 +52,18 @@ fn load_for(file: &Path, host: Host) -> Result<Loaded, Vec<Error>> {
         Ok((plan, warnings)) => Ok(Loaded { plan, host, warnings: warnings.into_iter().map(in_file).collect() }),
         Err(problems) => Err(problems.into_iter().map(in_file).collect()),
     }
+}
+
+/// An unknown zone is taken for UTC (tzset(3)), and nobody would notice until the first backup.
+fn unknown_zone(plan: &Plan) -> Option<Error> {
+    const FOLDERS: [&str; 4] = ["/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo", "/usr/lib/zoneinfo"];
+    let value = env::var("TZ").ok().filter(|value| !value.is_empty() && plan.zone == Zone::Local)?;
+    let name = value.trim_start_matches(':');
+    let has_rules = name.contains(|c: char| c.is_ascii_digit()) && !name.contains('/');
+    let is_known = has_rules || FOLDERS.iter().any(|folder| Path::new(folder).join(name).is_file());
+    (!is_known).then(|| {
+        Error::new("TZ", "names no zone that is known here, so times are UTC").hint("install tzdata, or correct it")
+    })
 }
 
 pub fn warning_text(warning: program::Warning) -> Error {
