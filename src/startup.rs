@@ -74,7 +74,9 @@ pub fn warning_text(warning: program::Warning) -> Error {
 /// What this process's surroundings say.
 pub fn host(file: PathBuf) -> Result<Host, Error> {
     let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = folder("HOME").or_else(|| sys::user_by_id(sys::effective_uid()).map(|user| user.home));
+    let home = folder("HOME")
+        .filter(|home| home.is_absolute())
+        .or_else(|| sys::user_by_id(sys::effective_uid()).map(|user| user.home));
     let home = home.ok_or_else(|| Error::new("HOME", "not set, and the user database has no home directory"))?;
     Ok(Host {
         system: if cfg!(target_os = "macos") { System::MacOs } else { System::Linux },

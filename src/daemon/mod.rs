@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::file_locks::InstanceLock;
 use crate::ledger::{self, Ledger};
 use crate::log;
-use crate::plan::{SecretId, StopPolicy};
+use crate::plan::{Plan, SecretId, StopPolicy};
 use crate::program;
 use crate::runner::{self, Setting, Spawned};
 use crate::secretbox::listener::Listener;
@@ -82,7 +82,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
 
     let (ledger, notices) = Ledger::open(&folder, clock::now().wall).map_err(one)?;
     notices.iter().for_each(|notice| log::warn(&notice.to_string(), &[]));
-    end_survivors(&ledger);
+    end_survivors(&ledger, &setting.plan);
     let ledger = Arc::new(Mutex::new(ledger));
     record_sessions(&mut setting, &ledger);
     let setting = Arc::new(setting);
@@ -149,18 +149,27 @@ fn tell_of_unavailable(error: &Error) {
     log::warn("a secret is not available, its runs wait for it", &[("error", error)]);
 }
 
-/// Stops what a daemon that died left running, before any task begins.
-fn end_survivors(ledger: &Ledger) {
+/// Stops what a daemon that died left running, all at once, before any task begins.
+fn end_survivors(ledger: &Ledger, plan: &Plan) {
     let boot = sys::boot_id();
-    for session in ledger.state().sessions.iter().filter(|session| session.boot == boot) {
-        let is_same = sys::process(session.pid).is_none_or(|process| process.started == session.start);
-        let policy = StopPolicy::DEFAULT;
-        if is_same && runner::members(session.pid).is_ok_and(|members| !members.is_empty()) {
-            log::warn("a run survived its daemon, stopping it", &[("task", &session.task), ("pid", &session.pid)]);
-            if let Err(error) = runner::end_session(session.pid, policy) {
-                log::error("cannot stop it", &[("pid", &session.pid), ("error", &error)]);
+    thread::scope(|scope| {
+        for session in ledger.state().sessions.iter().filter(|session| session.boot == boot) {
+            let is_same = sys::process(session.pid).is_none_or(|process| process.started == session.start);
+            if is_same && runner::members(session.pid).is_ok_and(|members| !members.is_empty()) {
+                log::warn("a run survived its daemon, stopping it", &[("task", &session.task), ("pid", &session.pid)]);
+                let policy = plan.task_named(&session.task).map(|task| plan.task(task).policy.stop);
+                let end = move || end_survivor(session, policy.unwrap_or(StopPolicy::DEFAULT));
+                if thread::Builder::new().spawn_scoped(scope, end).is_err() {
+                    end();
+                }
             }
         }
+    });
+}
+
+fn end_survivor(session: &ledger::Session, policy: StopPolicy) {
+    if let Err(error) = runner::end_session(session.pid, policy) {
+        log::error("cannot stop it", &[("pid", &session.pid), ("error", &error)]);
     }
 }
 
