@@ -114,9 +114,9 @@ impl Slots {
     }
 
     /// Slots that go on from what the ledger says. `@every` goes on by the recorded wall time, which is not
-    /// believed where it is in the future.
+    /// believed where it is in the future, save for what was noticed ahead.
     pub fn from_state(schedules: &[Schedule], zone: Zone, offset: Boot, state: &TaskState, now: Now) -> Self {
-        let boot_of = |wall: DateTime<Utc>| nanos(now.boot) - between(wall, now.wall).max(0);
+        let boot_of = |wall: DateTime<Utc>| nanos(now.boot) - between(wall, now.wall).max(-AHEAD);
         let mut slots =
             Slots { offset, last: state.last_slot, before_correction: state.before_correction, next: None, grid: None };
         slots.grid = every_of(schedules).map(|every| {
