@@ -44,12 +44,16 @@ pub enum Stage {
     Lock {
         ticket: Ticket,
     },
-    /// It has its locks; file locks are asked for too, as `once` respects no others.
-    FileLocks {
-        ask_at: Boot,
-    },
+    /// It has its locks.
     Turn {
         ticket: Ticket,
+    },
+    /// It has its turn; file locks are asked for too, as `once` respects no others. Not before, since each of them
+    /// is an open file, and any number of runs may wait for their turn.
+    FileLocks,
+    /// Another process holds them; it has given up its turn until they are asked for again.
+    FileLocksBusy {
+        again_at: Boot,
     },
 }
 
@@ -68,7 +72,9 @@ impl Due {
             Stage::Behind => SkipReason::Overlap,
             Stage::Secrets => SkipReason::Secrets,
             Stage::Condition { .. } => SkipReason::Condition,
-            Stage::Lock { .. } | Stage::FileLocks { .. } | Stage::Turn { .. } => SkipReason::Lock,
+            Stage::Lock { .. } | Stage::Turn { .. } | Stage::FileLocks | Stage::FileLocksBusy { .. } => {
+                SkipReason::Lock
+            }
         }
     }
 
@@ -98,8 +104,8 @@ impl Entry {
             Stage::Start if self.active.is_none() => (None, Some(due.start_at - AHEAD)),
             Stage::Start => (None, Some(due.start_at)),
             Stage::Condition { ask_at } => (self.run_anyway_at(task), Some(ask_at).filter(|_| !self.asking)),
-            Stage::FileLocks { ask_at } => (None, Some(ask_at).filter(|_| self.file_locks == FileLocks::None)),
-            Stage::Behind | Stage::Secrets | Stage::Lock { .. } | Stage::Turn { .. } => (None, None),
+            Stage::FileLocksBusy { again_at } => (None, Some(again_at)),
+            Stage::Behind | Stage::Secrets | Stage::Lock { .. } | Stage::Turn { .. } | Stage::FileLocks => (None, None),
         };
         let given_up = self.gives_up_at(task).filter(|at| *at > nanos(now.boot));
         (by_wall, by_boot.into_iter().chain(given_up).min())
@@ -166,23 +172,21 @@ impl Agenda {
         if self.has_waited_too_long(id, task, now) {
             return self.drop_due(id, None, now);
         }
-        while let Some(due) = &self.tasks[id.index()].due {
-            let next = match due.stage {
+        while let Some(stage) = self.tasks[id.index()].due.as_ref().map(|due| due.stage) {
+            let next = match stage {
                 Stage::Start => self.leave_start(id, task, now),
                 Stage::Behind => self.tasks[id.index()].active.is_none().then_some(Stage::Secrets),
                 Stage::Secrets => self.has_secrets(id).then_some(Stage::Condition { ask_at: nanos(now.boot) }),
                 Stage::Condition { ask_at } => self.leave_condition(id, task, ask_at, now),
                 Stage::Lock { ticket } => {
                     let taken = self.locks.take(ticket, &task.policy.locks);
-                    taken.then_some(Stage::FileLocks { ask_at: nanos(now.boot) })
+                    taken.then(|| Stage::Turn { ticket: self.turns.join(id) })
                 }
-                Stage::FileLocks { ask_at } => self.leave_file_locks(id, task, ask_at, now),
-                Stage::Turn { ticket } => {
-                    if self.turns.take(ticket) {
-                        self.pass_on_turn();
-                        return self.begin_run(id, now);
-                    }
-                    None
+                Stage::Turn { ticket } => self.leave_turn(ticket),
+                Stage::FileLocks if self.has_file_locks(id, task) => return self.begin_run(id, now),
+                Stage::FileLocks => None,
+                Stage::FileLocksBusy { again_at } => {
+                    (nanos(now.boot) >= again_at).then(|| Stage::Turn { ticket: self.turns.join(id) })
                 }
             };
             let Some(due) = &mut self.tasks[id.index()].due else { return };
@@ -260,16 +264,25 @@ impl Agenda {
         }
     }
 
-    fn leave_file_locks(&mut self, id: TaskId, task: &Task, ask_at: Boot, now: Now) -> Option<Stage> {
+    fn leave_turn(&mut self, ticket: Ticket) -> Option<Stage> {
+        let taken = self.turns.take(ticket);
+        if taken {
+            self.pass_on_turn();
+        }
+        taken.then_some(Stage::FileLocks)
+    }
+
+    /// Whether the task has its file locks; asks for them if it has not.
+    fn has_file_locks(&mut self, id: TaskId, task: &Task) -> bool {
         let entry = &mut self.tasks[id.index()];
         if task.policy.locks.is_empty() || entry.file_locks == FileLocks::Held {
-            return Some(Stage::Turn { ticket: self.turns.join(id) });
+            return true;
         }
-        if entry.file_locks == FileLocks::None && nanos(now.boot) >= ask_at {
+        if entry.file_locks == FileLocks::None {
             entry.file_locks = FileLocks::Asked;
             self.actions.push(Action::TakeFileLocks { task: id, locks: task.policy.locks.clone() });
         }
-        None
+        false
     }
 
     pub(super) fn file_locks(&mut self, id: TaskId, taken: bool, now: Now) {
@@ -280,7 +293,12 @@ impl Agenda {
         entry.file_locks = if taken { FileLocks::Held } else { FileLocks::None };
         self.work.push_back(id);
         match &mut entry.due {
-            Some(Due { stage: Stage::FileLocks { ask_at }, .. }) => *ask_at = nanos(now.boot) + FILE_LOCKS_AGAIN,
+            Some(Due { stage: Stage::FileLocks, .. }) if taken => {}
+            Some(Due { stage: stage @ Stage::FileLocks, .. }) => {
+                *stage = Stage::FileLocksBusy { again_at: nanos(now.boot) + FILE_LOCKS_AGAIN };
+                self.turns.release();
+                self.pass_on_turn();
+            }
             // Nobody waits for them any more.
             _ => self.release_file_locks(id),
         }
@@ -290,8 +308,8 @@ impl Agenda {
         let plan = self.plan.clone();
         for (id, _) in plan.tasks() {
             let due = self.tasks[id.index()].due.as_mut();
-            if let Some(Stage::FileLocks { ask_at }) = due.map(|due| &mut due.stage) {
-                *ask_at = nanos(now.boot);
+            if let Some(Stage::FileLocksBusy { again_at }) = due.map(|due| &mut due.stage) {
+                *again_at = nanos(now.boot);
                 self.work.push_back(id);
             }
         }
@@ -350,7 +368,12 @@ impl Agenda {
         let locks = &plan.task(id).policy.locks;
         match self.tasks[id.index()].due.as_ref().map(|due| due.stage) {
             Some(Stage::Lock { ticket }) => self.work.extend(self.locks.leave(ticket, locks)),
-            Some(Stage::FileLocks { .. }) => self.release_locks(id),
+            Some(Stage::FileLocksBusy { .. }) => self.release_locks(id),
+            Some(Stage::FileLocks) => {
+                self.turns.release();
+                self.pass_on_turn();
+                self.release_locks(id);
+            }
             Some(Stage::Turn { ticket }) => {
                 self.turns.leave(ticket);
                 self.pass_on_turn();
@@ -389,7 +412,7 @@ impl Agenda {
         let Some(due) = &entry.due else { return };
         let brief = match due.stage {
             Stage::Start => matches!(due.cause, Cause::Slot | Cause::Start | Cause::Manual),
-            Stage::FileLocks { .. } => entry.file_locks == FileLocks::Asked,
+            Stage::FileLocks => true,
             _ => false,
         };
         if !brief && !due.recorded {

@@ -541,7 +541,7 @@ impl Entry {
             Stage::Secrets => Wait::Secrets,
             Stage::Condition { .. } => Wait::Condition,
             Stage::Lock { .. } => Wait::Lock,
-            Stage::FileLocks { .. } => Wait::FileLock,
+            Stage::FileLocks | Stage::FileLocksBusy { .. } => Wait::FileLock,
             Stage::Turn { .. } => Wait::Turn,
         }
     }

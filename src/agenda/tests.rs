@@ -422,6 +422,17 @@ fn every_second_runs_each_second_and_skips_none() {
 }
 
 #[test]
+fn a_slot_that_is_due_ahead_is_not_noticed_again_by_the_next_daemon() {
+    let condition = || Condition { check: step(None), recheck: Duration::from_secs(300) };
+    let tasks = || vec![with(task("beat", &["@every 1s"]), |task| task.policy.only_if = Some(condition()))];
+    let world = World::new(EVENING, tasks());
+    assert_eq!(world.waits("beat"), Some(Wait::Condition), "one second ahead");
+    let mut world = world.restart(0, tasks());
+    assert_eq!(world.waits("beat"), Some(Wait::Condition));
+    assert_eq!(world.ends(), [""; 0], "it is the same slot");
+}
+
+#[test]
 fn a_run_that_ends_within_the_last_second_before_a_slot_is_no_overlap() {
     let mut world = World::new(EVENING, vec![task("half", &["*/30 * * * *"])]);
     world.pass(30 * MINUTE + 30 * MINUTE - 1);
@@ -705,6 +716,27 @@ fn file_locks_that_are_busy_are_asked_for_again() {
     assert_eq!(world.starts().len(), 1);
     world.end("locked", Outcome::Success);
     assert!(world.has_seen(&Action::ReleaseFileLocks { task: world.id("locked") }));
+}
+
+#[test]
+fn file_locks_are_asked_for_only_by_runs_whose_turn_it_is_and_cost_no_turn_while_busy() {
+    let lock = |index| move |task: &mut Task| task.policy.locks = vec![exclusive(index)];
+    let tasks: Vec<Task> = (0..3).map(|index| with(task(&format!("task{index}"), &[]), lock(index))).collect();
+    let mut world = World::with_turns(EVENING, tasks, 1);
+    ["task0", "task1", "task2"].iter().for_each(|task| drop(world.manual(task)));
+    let asked = |world: &World, name: &str| {
+        let task = world.id(name);
+        world.seen.iter().any(|(_, action)| matches!(action, Action::TakeFileLocks { task: of, .. } if *of == task))
+    };
+    assert!(asked(&world, "task0") && !asked(&world, "task1"), "{:?}", world.seen);
+    world.file_locks_free = false;
+    world.end("task0", Outcome::Success);
+    assert_eq!(world.waits("task1"), Some(Wait::FileLock));
+    assert_eq!(world.waits("task2"), Some(Wait::FileLock), "task1 gave up its turn");
+    world.file_locks_free = true;
+    world.event(Event::FileLocksFreed);
+    assert!(world.run("task1").is_some());
+    assert_eq!(world.waits("task2"), Some(Wait::Turn));
 }
 
 #[test]
