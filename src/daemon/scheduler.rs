@@ -45,10 +45,18 @@ pub struct Scheduler {
     file_locks: BTreeMap<TaskId, Held>,
     lock_waits: LockWaits,
     hooks: HookThreads,
+    conditions: Conditions,
     pub(super) health: Health,
     counts: RunCounts,
     metrics: Option<MetricsFile>,
     closing: bool,
+}
+
+/// The conditions that are being asked; like a run, none of them is left behind.
+#[derive(Default)]
+struct Conditions {
+    asked: usize,
+    switch: Arc<StopSwitch>,
 }
 
 /// What the daemon keeps of a run while it lives, pauses between its tries included.
@@ -85,6 +93,7 @@ impl Scheduler {
             file_locks: BTreeMap::new(),
             lock_waits: LockWaits::default(),
             hooks,
+            conditions: Conditions::default(),
             health,
             counts,
             metrics,
@@ -97,7 +106,7 @@ impl Scheduler {
 
     /// Handles reports as they come and the clock in between, until all is over.
     pub fn work(&mut self, inbox: &Receiver<Report>) {
-        while !(self.closing && self.agenda.is_idle() && self.hooks.are_done()) {
+        while !(self.closing && self.agenda.is_idle() && self.conditions.asked == 0 && self.hooks.are_done()) {
             let report = inbox.recv_timeout(self.patience());
             self.metrics.iter_mut().for_each(MetricsFile::touch);
             match report {
@@ -171,14 +180,19 @@ impl Scheduler {
         if self.closing {
             log::warn("a second signal, ending all runs at once", &[]);
             self.hooks.switch.tell(StopOrder::Kill);
+            self.conditions.switch.tell(StopOrder::Kill);
             return self.runs.values().for_each(|run| run.switch.tell(StopOrder::Kill));
         }
         log::info("stopping", &[("runs", &self.runs.len())]);
         self.closing = true;
+        self.conditions.switch.tell(StopOrder::Stop);
         self.tell(Event::Shutdown);
     }
 
     fn tell(&mut self, event: Event) {
+        if matches!(event, Event::ConditionAnswered { .. }) {
+            self.conditions.asked -= 1;
+        }
         let actions = self.agenda.handle(clock::now(), event);
         self.perform(actions);
     }
@@ -264,12 +278,17 @@ impl Scheduler {
         Event::FileLocks(vec![(task, taken)])
     }
 
-    fn ask_condition(&self, task: TaskId) {
-        let (setting, reports) = (self.setting.clone(), self.reports.clone());
-        spawn("condition", move || {
-            let passed = guarded("condition", || condition_holds(&setting, task)).unwrap_or(false);
+    fn ask_condition(&mut self, task: TaskId) {
+        self.conditions.asked += 1;
+        let (setting, switch) = (self.setting.clone(), self.conditions.switch.clone());
+        let reports = self.reports.clone();
+        let spawned = spawn("condition", move || {
+            let passed = guarded("condition", || condition_holds(&setting, task, &switch)).unwrap_or(false);
             let _ = reports.send(Report::Agenda(Event::ConditionAnswered { task, passed }));
         });
+        if !spawned {
+            let _ = self.reports.send(Report::Agenda(Event::ConditionAnswered { task, passed: false }));
+        }
     }
 
     fn start(&mut self, attempt: agenda::Try) {
@@ -379,7 +398,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
     spawned.is_ok()
 }
 
-fn condition_holds(setting: &Setting, task: TaskId) -> bool {
+fn condition_holds(setting: &Setting, task: TaskId, switch: &StopSwitch) -> bool {
     let task = setting.plan.task(task);
     let Some(condition) = &task.policy.only_if else {
         return true;
@@ -388,9 +407,8 @@ fn condition_holds(setting: &Setting, task: TaskId) -> bool {
     let context = Context::new(&task.name, &check.name, RunId(0), String::new());
     let record = Mutex::new(Record::new(OutputMode::Discard));
     let deadline = check.timeout.map(|timeout| Instant::now() + timeout);
-    let switch = StopSwitch::default();
     let streams = Streams::Recorded(&record);
-    let end = runner::run_command(setting, check, &context, streams, task.policy.stop, deadline, &[&switch]);
+    let end = runner::run_command(setting, check, &context, streams, task.policy.stop, deadline, &[switch]);
     match end {
         Ok(end) => end.cut.is_none() && end.exit == sys::ExitKind::Code(0),
         Err(error) => {
