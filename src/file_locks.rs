@@ -23,7 +23,8 @@ impl InstanceLock {
             Err(TryLockError::WouldBlock) => return Err(taken(path, &mut file)),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+        // The pid is for people; on a full disk there is none.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(InstanceLock { _file: file })
     }
 }
@@ -81,4 +82,15 @@ fn path_of(folder: &Path, lock: &Wanted<'_>) -> PathBuf {
 
 fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_keeps_no_daemon_from_starting() {
+        let lock = InstanceLock::take(Path::new("/dev/full"));
+        assert!(lock.is_ok(), "the pid could not be written, the lock is held all the same");
+    }
 }
