@@ -723,7 +723,9 @@ fn file_locks_are_asked_for_only_by_runs_whose_turn_it_is_and_cost_no_turn_while
     let lock = |index| move |task: &mut Task| task.policy.locks = vec![exclusive(index)];
     let tasks: Vec<Task> = (0..3).map(|index| with(task(&format!("task{index}"), &[]), lock(index))).collect();
     let mut world = World::with_turns(EVENING, tasks, 1);
-    ["task0", "task1", "task2"].iter().for_each(|task| drop(world.manual(task)));
+    for task in ["task0", "task1", "task2"] {
+        world.manual(task);
+    }
     let asked = |world: &World, name: &str| {
         let task = world.id(name);
         world.seen.iter().any(|(_, action)| matches!(action, Action::TakeFileLocks { task: of, .. } if *of == task))
