@@ -8,9 +8,9 @@
 //! - `secretbox` holds the secrets and their tokens, and gives them to those who may have them.
 //! - `agenda` decides what runs when, as a pure function of `schedule`, time and events.
 //! - `daemon` does what it says: `runner` runs one try, by way of `launch` and with its `output`
-//!   redacted; `outcome` says what its end means, `ledger` and `log` keep it.
+//!   redacted; `outcome` says what its end means, `ledger`, `log` and `metrics` keep it.
 //! - `control` lets people ask the daemon things, over a socket (`socket`); `report` shows the answers.
-//! - `once` runs a task without a daemon.
+//! - `once` runs a task without a daemon; `file_locks` keep the two out of each other's way.
 //! - `sys` has all that is unsafe or differs between systems.
 
 mod agenda;

@@ -1,4 +1,4 @@
-//! The code itself: what DESIGN and SECURITY promise of the source, read as text.
+//! The code itself: what its readers may rely on, read as text.
 
 use std::collections::BTreeSet;
 use std::fs;
