@@ -10,6 +10,7 @@ use crate::clock;
 use crate::control;
 use crate::error::Error;
 use crate::launch;
+use crate::service::{Manager, Scope};
 
 /// How many slots `next` shows unless told otherwise, and how many ends `history`.
 const NEXT_COUNT: usize = 5;
@@ -130,6 +131,19 @@ works only inside of the command that it was made for.
   --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places",
     ),
     (
+        "service",
+        "service systemd|launchd CONFIG [--system | --user]",
+        "Prints a service file with the paths of this machine filled in, to be installed by hand; where it
+goes and how it is started is told on stderr. For systemd it is the system's unit when run by root
+and the user's otherwise; for launchd, the agent of a login session.
+
+  --system   the unit of the system's daemon, which runs as root
+  --user     the unit of your own daemon
+
+  backupnizza service systemd backup.yaml > ~/.config/systemd/user/backupnizza.service
+  backupnizza service launchd backup.yaml > ~/Library/LaunchAgents/backupnizza.plist",
+    ),
+    (
         "example",
         "example",
         "Prints a commented configuration file to begin with.
@@ -137,9 +151,6 @@ works only inside of the command that it was made for.
   backupnizza example > backup.yaml",
     ),
 ];
-
-/// Commands of the contract whose time has not come; said so instead of taken for a file.
-const NOT_YET: &[&str] = &["service"];
 
 /// Other words for commands.
 const ALIASES: &[(&str, &str)] = &[("unlock", "refresh")];
@@ -195,6 +206,10 @@ pub enum Invocation {
     Secretbox {
         token: OsString,
         socket: Option<PathBuf>,
+    },
+    Service {
+        manager: Manager,
+        config: PathBuf,
     },
     Example,
     Help(String),
@@ -255,8 +270,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, Error> {
         Some("secretbox") => {
             Invocation::Secretbox { socket: words.socket(), token: words.value("secretbox", "a TOKEN is missing")? }
         }
+        Some("service") => Invocation::Service { manager: words.manager()?, config: words.config("service")? },
         Some("example") => Invocation::Example,
-        Some(other) => return Err(usage(other, "not available in this version")),
+        Some(other) => return Err(usage(other, "no such command")),
         None => Invocation::Daemon { config: words.config("")? },
     };
     words.nothing_left(command.unwrap_or_default())?;
@@ -277,7 +293,7 @@ struct Words {
 
 /// Options that take a value.
 const WITH_VALUE: &[&str] = &["step", "count", "from", "schedule", "socket"];
-const FLAGS: &[&str] = &["secrets", "offline", "json", "detach"];
+const FLAGS: &[&str] = &["secrets", "offline", "json", "detach", "system", "user"];
 
 impl Words {
     fn sort(mut arguments: Vec<OsString>) -> Result<Words, Error> {
@@ -318,7 +334,7 @@ impl Words {
             return Ok(None);
         };
         let aliases = ALIASES.iter().map(|(alias, _)| *alias);
-        let known = COMMANDS.iter().map(|(name, ..)| *name).chain(NOT_YET.iter().copied()).chain(aliases);
+        let known = COMMANDS.iter().map(|(name, ..)| *name).chain(aliases);
         if let Some(command) = known.clone().find(|command| first == *command) {
             self.values.pop_front();
             let meant = ALIASES.iter().find(|(alias, _)| *alias == command);
@@ -390,6 +406,22 @@ impl Words {
         Ok(Invocation::Next { of, count, from })
     }
 
+    fn manager(&mut self) -> Result<Manager, Error> {
+        let wanted = "expected `systemd` or `launchd`";
+        let name = self.text_value("service", wanted)?;
+        match (name.as_str(), self.flag("system"), self.flag("user")) {
+            ("systemd", true, true) => Err(usage("service", "--system and --user exclude each other")),
+            ("systemd", true, false) => Ok(Manager::Systemd(Some(Scope::System))),
+            ("systemd", false, true) => Ok(Manager::Systemd(Some(Scope::User))),
+            ("systemd", false, false) => Ok(Manager::Systemd(None)),
+            ("launchd", false, _) => Ok(Manager::Launchd),
+            ("launchd", true, _) => {
+                Err(usage("service", "launchd's agent is always the user's, --system has no meaning"))
+            }
+            _ => Err(usage("service", wanted)),
+        }
+    }
+
     /// What has not been taken does not belong there.
     fn nothing_left(&self, command: &str) -> Result<(), Error> {
         if let Some((name, _)) = self.options.first() {
@@ -445,7 +477,7 @@ begin with:  backupnizza example > backup.yaml
 fn command_help(command: &str) -> String {
     match COMMANDS.iter().find(|(name, ..)| *name == command) {
         Some((_, synopsis, text)) => format!("usage: backupnizza {synopsis}\n\n{text}\n"),
-        None => format!("{command}: not available in this version\n"),
+        None => format!("{command}: no such command\n"),
     }
 }
 
@@ -502,6 +534,19 @@ mod tests {
             command: Some(["restic", "snapshots", "--json", "--", "x"].map(OsString::from).to_vec()),
         };
         assert_eq!(invocation("once b.yaml --step copy documents -- restic snapshots --json -- x"), Ok(wanted));
+    }
+
+    #[test]
+    fn a_service_file_is_for_one_manager() {
+        let service = |manager| Ok(Invocation::Service { manager, config: "b.yaml".into() });
+        assert_eq!(invocation("service systemd b.yaml"), service(Manager::Systemd(None)));
+        assert_eq!(invocation("service --user systemd b.yaml"), service(Manager::Systemd(Some(Scope::User))));
+        assert_eq!(invocation("service launchd b.yaml"), service(Manager::Launchd));
+        for line in
+            ["service b.yaml", "service systemd", "service systemd --user --system b", "service launchd --system b"]
+        {
+            assert!(invocation(line).is_err(), "{line}");
+        }
     }
 
     #[test]

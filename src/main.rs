@@ -9,6 +9,7 @@
 //! - `agenda` decides what runs when, as a pure function of `schedule`, time and events.
 //! - `daemon` does what it says: `runner` runs one try, by way of `launch` and with its `output`
 //!   redacted; `outcome` says what its end means, `ledger`, `log` and `metrics` keep it.
+//! - `service` prints the service manager's file and tells it how the daemon is.
 //! - `control` lets people ask the daemon things, over a socket (`socket`); `report` shows the answers.
 //! - `once` runs a task without a daemon; `file_locks` keep the two out of each other's way.
 //! - `sys` has all that is unsafe or differs between systems.
@@ -35,6 +36,7 @@ mod runner;
 mod schedule;
 mod secret;
 mod secretbox;
+mod service;
 mod socket;
 mod source;
 mod startup;
@@ -58,6 +60,7 @@ use once::Once;
 use outcome::Outcome;
 use report::{Output, Table};
 use schedule::Schedule;
+use service::Manager;
 
 const FAILURE: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -98,6 +101,7 @@ fn run(invocation: Invocation) -> Result<u8, Vec<Error>> {
         Invocation::Lock { socket } => one(secrets(Request::Lock, socket)),
         Invocation::Refresh { socket } => one(secrets(Request::Refresh, socket)),
         Invocation::Secretbox { token, socket } => redeem(&token, socket),
+        Invocation::Service { manager, config } => service(manager, &config),
         Invocation::Example => print(include_str!("../backup.example.yaml")),
         Invocation::Help(text) => print(&text),
         Invocation::Version => print(concat!("backupnizza ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -146,6 +150,14 @@ fn next(of: NextOf, count: usize, from: DateTime<Utc>) -> Result<u8, Vec<Error>>
             print_table(&report::next_table(&plan, task, count, from))
         }
     }
+}
+
+fn service(manager: Manager, config: &Path) -> Result<u8, Vec<Error>> {
+    let file = service::make(manager, config)?;
+    file.warnings.iter().for_each(log::caution);
+    let status = print(&file.text)?;
+    let _ = io::stderr().write_all(format!("\n{}", file.advice).as_bytes());
+    Ok(status)
 }
 
 fn redeem(token: &OsString, socket: Option<PathBuf>) -> Result<u8, Vec<Error>> {

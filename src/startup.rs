@@ -32,8 +32,12 @@ pub struct Loaded {
 /// Reads and validates `file` for this machine.
 pub fn load(file: &Path) -> Result<Loaded, Vec<Error>> {
     let absolute = std::path::absolute(file).map_err(|error| vec![Error::new(file.display(), error)])?;
-    let host = host(absolute.clone()).map_err(|error| vec![error])?;
-    let trusted = program::trust_walk(&absolute).map_err(|error| vec![error])?;
+    load_on(file, host(absolute).map_err(|error| vec![error])?)
+}
+
+/// As `load`, for the daemon of the given surroundings.
+pub fn load_on(file: &Path, host: Host) -> Result<Loaded, Vec<Error>> {
+    let trusted = program::trust_walk(&host.file).map_err(|error| vec![error])?;
     let mut loaded = load_for(file, host)?;
     loaded.warnings.splice(0..0, trusted.into_iter().map(warning_text).chain(unknown_zone(&loaded.plan)));
     Ok(loaded)
@@ -147,7 +151,7 @@ fn env_name(source: &Source) -> Option<&str> {
 
 /// This program's absolute path as it was invoked, links unresolved, so that an upgrade which
 /// exchanges a link keeps the path alive.
-fn own_path() -> Result<PathBuf, Error> {
+pub fn own_path() -> Result<PathBuf, Error> {
     let running = env::current_exe().map_err(|error| Error::new("backupnizza", format!("where is it? {error}")))?;
     let path = invoked_path().filter(|path| is_same_file(path, &running)).unwrap_or(running);
     match path.to_str() {

@@ -35,6 +35,7 @@ use crate::plan::{Plan, SecretId, StopPolicy};
 use crate::program;
 use crate::runner::{self, Setting, Spawned};
 use crate::secretbox::listener::Listener;
+use crate::service::Notifier;
 use crate::socket;
 use crate::startup::{self, Sources};
 use crate::sys;
@@ -53,6 +54,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let one = |error: Error| vec![error];
     let umask = sys::set_umask(0o077);
     let stop = Arc::new(AtomicBool::new(false));
+    let notifier = Notifier::from_environment();
     let loaded = startup::load(file)?;
     log::configure(loaded.plan.log.level, loaded.plan.log.format);
     loaded.warnings.iter().for_each(log_warning);
@@ -92,7 +94,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     keeper.ask_again(unavailable);
     let controlled = serve_control(&control, reports.clone());
 
-    let mut scheduler = Scheduler::new(setting, ledger, keeper, reports).map_err(one)?;
+    let mut scheduler = Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?;
     scheduler.work(&inbox);
     scheduler.turn_away();
     listener.close();

@@ -24,6 +24,7 @@ use crate::outcome::{Outcome, RunId};
 use crate::output::Record;
 use crate::plan::{LockRequest, OutputMode, TaskId};
 use crate::runner::{self, Context, Happening, Hook, RunSwitch, Setting, StopOrder, StopSwitch, Streams, TryEnd};
+use crate::service::Notifier;
 use crate::sys;
 
 /// The longest wait before the wall clock is read again: a waiting thread does not see a suspend,
@@ -49,6 +50,7 @@ pub struct Scheduler {
     pub(super) health: Health,
     counts: RunCounts,
     metrics: Option<MetricsFile>,
+    notifier: Notifier,
     closing: bool,
 }
 
@@ -72,6 +74,7 @@ impl Scheduler {
         ledger: Arc<Mutex<Ledger>>,
         keeper: Arc<Keeper>,
         reports: Sender<Report>,
+        notifier: Notifier,
     ) -> Result<Scheduler, Error> {
         let now = clock::now();
         let plan = setting.plan.clone();
@@ -97,9 +100,11 @@ impl Scheduler {
             health,
             counts,
             metrics,
+            notifier,
             closing: false,
         };
         scheduler.tell_of_start();
+        scheduler.notifier.ready();
         scheduler.perform(actions);
         Ok(scheduler)
     }
@@ -107,6 +112,7 @@ impl Scheduler {
     /// Handles reports as they come and the clock in between, until all is over.
     pub fn work(&mut self, inbox: &Receiver<Report>) {
         while !(self.closing && self.agenda.is_idle() && self.conditions.asked == 0 && self.hooks.are_done()) {
+            self.tell_manager();
             let report = inbox.recv_timeout(self.patience());
             self.metrics.iter_mut().for_each(MetricsFile::touch);
             match report {
@@ -122,6 +128,21 @@ impl Scheduler {
         if let Some(metrics) = self.metrics.take() {
             metrics.finish(&self.metrics_text());
         }
+    }
+
+    /// Tells the service manager how things stand, and that this loop turns.
+    fn tell_manager(&mut self) {
+        let (setting, agenda, runs, closing) = (&self.setting, &self.agenda, self.runs.len(), self.closing);
+        self.notifier.status(|| {
+            let now = clock::now();
+            let next = setting.plan.tasks().filter_map(|(id, task)| Some((agenda.next_start(id, now)?, &task.name)));
+            let next = next.min().map_or("no slot ahead".to_owned(), |(time, task)| {
+                format!("next slot {} ({task})", clock::format_time(time, setting.plan.zone))
+            });
+            let next = if closing { "stopping".to_owned() } else { next };
+            if runs == 0 { next } else { format!("{runs} running, {next}") }
+        });
+        self.notifier.beat();
     }
 
     fn update_metrics(&mut self) {
@@ -172,6 +193,7 @@ impl Scheduler {
         let now = clock::now();
         let longest = if self.closing { LOOK_AT_HOOKS } else { LOOK_AT_CLOCK };
         let wakes = self.agenda.next_wake(now).into_iter().chain(self.health.next_alarm(now.wall));
+        let wakes = wakes.chain(self.notifier.next_beat());
         let wakes = wakes.chain(self.metrics.as_ref().and_then(MetricsFile::wakes_in));
         wakes.fold(longest, Duration::min)
     }
@@ -185,6 +207,7 @@ impl Scheduler {
         }
         log::info("stopping", &[("runs", &self.runs.len())]);
         self.closing = true;
+        self.notifier.stopping();
         self.conditions.switch.tell(StopOrder::Stop);
         self.tell(Event::Shutdown);
     }

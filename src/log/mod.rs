@@ -3,6 +3,7 @@
 //! A line that cannot be written is dropped: losing stderr must never stop a backup. Nothing
 //! secret comes here; values that came from outside are escaped.
 
+mod journal;
 mod writer;
 
 use std::fmt::{self, Write as _};
@@ -75,6 +76,17 @@ pub fn event(level: Level, message: &str, fields: &[Field<'_>]) {
     writer::write(&line(level, message, fields));
 }
 
+/// What the journal reads a line's priority from, sd-daemon(3); it has times of its own.
+fn priority(level: Level) -> &'static str {
+    match level {
+        _ if !journal::reads_stderr() => "",
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug | Level::Trace => "<7>",
+    }
+}
+
 fn line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
     if is_json() { json_line(level, message, fields) } else { text_line(level, message, fields) }
 }
@@ -101,18 +113,19 @@ pub fn debug(message: &str, fields: &[Field<'_>]) {
 
 /// The message of a command line's end: `backupnizza: error: OBJECT: what`, and its hint below.
 pub fn complain(error: &Error) {
-    say("error", error);
+    say(Level::Error, "error", error);
 }
 
 /// As `complain`, of what is legal but surely not meant.
 pub fn caution(warning: &Error) {
-    say("warning", warning);
+    say(Level::Warn, "warning", warning);
 }
 
-fn say(kind: &str, error: &Error) {
-    let mut text = format!("backupnizza: {kind}: {error}\n");
+fn say(level: Level, kind: &str, error: &Error) {
+    let head = priority(level);
+    let mut text = format!("{head}backupnizza: {kind}: {error}\n");
     if let Some(hint) = &error.hint {
-        let _ = writeln!(text, "backupnizza: hint: {}", printable(hint));
+        let _ = writeln!(text, "{head}backupnizza: hint: {}", printable(hint));
     }
     writer::write(&text);
 }
@@ -148,6 +161,9 @@ fn text_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
 }
 
 fn text_head(level: Level) -> String {
+    if journal::reads_stderr() {
+        return format!("{}{:<5} ", priority(level), level.name());
+    }
     format!("{} {:<5} ", text_time(), level.name())
 }
 
@@ -178,7 +194,7 @@ fn json_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {
 
 fn json_head(level: Level) -> String {
     let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-    format!("{{\"time\":\"{time}\",\"level\":\"{}\",\"message\":\"", level.name())
+    format!("{}{{\"time\":\"{time}\",\"level\":\"{}\",\"message\":\"", priority(level), level.name())
 }
 
 fn json_tail(fields: &[Field<'_>]) -> String {

@@ -68,6 +68,11 @@ impl Program {
         self.main.identity
     }
 
+    /// Those of its interpreters that env finds on PATH.
+    pub fn found_by_env(&self) -> impl Iterator<Item = &Path> {
+        self.interpreters.iter().filter(|file| file.env_name.is_some()).map(|file| &*file.path)
+    }
+
     fn files(&self) -> impl Iterator<Item = &ProgramFile> {
         std::iter::once(&self.main).chain(&self.interpreters)
     }

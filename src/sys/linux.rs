@@ -1,10 +1,12 @@
 //! What only Linux has: memfd_secret, sealed memfds, pidfds, /proc.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -103,6 +105,15 @@ fn first_line(path: &str) -> String {
 /// On Linux the folder comes with `$XDG_RUNTIME_DIR` or not at all.
 pub fn default_runtime_directory() -> Option<PathBuf> {
     None
+}
+
+/// The address of a datagram socket as sd_notify(3) names it: a path, or behind an `@` a name that
+/// is in no file system (unix(7)).
+pub fn socket_address(name: &OsStr) -> io::Result<SocketAddr> {
+    match name.as_encoded_bytes().strip_prefix(b"@") {
+        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name),
+        None => SocketAddr::from_pathname(name),
+    }
 }
 
 /// This program, also after its file was replaced or removed.

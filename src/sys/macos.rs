@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -98,6 +98,11 @@ pub fn default_runtime_directory() -> Option<PathBuf> {
         return None;
     }
     Some(OsStr::from_bytes(&buffer[..len - 1]).into())
+}
+
+/// The address of a socket; there are only paths here.
+pub fn socket_address(name: &OsStr) -> io::Result<SocketAddr> {
+    SocketAddr::from_pathname(name)
 }
 
 /// The executable from which launchers start: the file itself, which System Integrity Protection

@@ -360,7 +360,7 @@ fn wrong_usage_is_status_2_with_a_hint() {
         ("next --count", "missing argument for option '--count'"),
         ("-x", "invalid option '-x'"),
         ("chekc backup.yaml", "chekc: no such command"),
-        ("service", "service: not available in this version"),
+        ("service", "service: expected `systemd` or `launchd`"),
         ("run", "run: a TASK is missing"),
         ("status x", "status: too many arguments"),
     ] {

@@ -21,6 +21,9 @@ mod run;
 mod daemon;
 mod once;
 
+// Under a service manager.
+mod service;
+
 // What people ask of a running daemon.
 mod control;
 

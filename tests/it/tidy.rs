@@ -30,6 +30,7 @@ const ORDER: &[&str] = &[
     "control",
     "file_locks",
     "startup",
+    "service",
     "once",
     "daemon",
     "cli",
