@@ -114,7 +114,8 @@ pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<P
     let names: Vec<&str> = plan.secrets().filter_map(|(_, secret)| env_name(&secret.source)).collect();
     let variables = Variables::take(names.iter().copied(), memory.arena).map_err(one)?;
     let inherited = Inherited::new(sys::variables(), &names, host.home.as_os_str());
-    let (programs, warnings) = Programs::look_at(&plan, inherited.path());
+    let client = own_path().map_err(one)?;
+    let (programs, warnings) = Programs::look_at(&plan, inherited.path(), &client);
     let image = LauncherImage::new();
     if let Some(reason) = &image.fallback {
         log::warn("launchers start from a file that others can read", &[("reason", reason)]);
@@ -125,7 +126,7 @@ pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<P
         programs,
         secretbox: Arc::new(secretbox),
         image,
-        client: own_path().map_err(one)?,
+        client,
         socket,
         inherited,
         umask,

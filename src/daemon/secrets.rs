@@ -198,7 +198,7 @@ impl Keeper {
         };
         let _turn = locked(&self.asking);
         let path_variable = self.setting.inherited.path();
-        match self.setting.programs.look_again(&self.setting.plan, path_variable) {
+        match self.setting.programs.look_again(&self.setting.plan, path_variable, &self.setting.client) {
             Ok(warnings) => warnings.into_iter().for_each(|warning| tell(&startup::warning_text(warning))),
             Err(problems) => {
                 problems.iter().for_each(tell);

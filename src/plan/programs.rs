@@ -8,65 +8,84 @@ use super::{Plan, ProgramId, ProgramSpec};
 use crate::error::Error;
 use crate::program::{self, Program, Recheck, Warning};
 
-/// What became of looking for each program of a plan.
-pub struct Programs(Vec<RwLock<Result<Arc<Program>, Error>>>);
+/// The programs of a plan, and this one, which commands call to redeem their tokens.
+pub struct Programs {
+    all: Vec<Looked>,
+    client: Looked,
+}
+
+/// What became of looking for a program.
+type Looked = RwLock<Result<Arc<Program>, Error>>;
 
 impl Programs {
-    /// Looks for all programs, on the daemon's `path_variable` where a command has none of its own.
-    /// The warnings tell of groups that could change them.
-    pub fn look_at(plan: &Plan, path_variable: &OsStr) -> (Programs, Vec<Warning>) {
+    /// Looks for all programs, on the daemon's `path_variable` where a command has none of its own, and
+    /// at `client`, this program. The warnings tell of groups that could change them.
+    pub fn look_at(plan: &Plan, path_variable: &OsStr, client: &Path) -> (Programs, Vec<Warning>) {
         let path_variable: Arc<OsStr> = path_variable.into();
         let mut warnings = Vec::new();
-        let all = plan.programs().map(|(_, spec)| {
-            let looked_at = look_at(spec, &path_variable).map(|(program, mut found)| {
+        let mut keep = |looked_at: Result<(Program, Vec<Warning>), Error>| {
+            RwLock::new(looked_at.map(|(program, mut found)| {
                 warnings.append(&mut found);
                 Arc::new(program)
-            });
-            RwLock::new(looked_at)
-        });
-        let programs = Programs(all.collect());
+            }))
+        };
+        let all = plan.programs().map(|(_, spec)| keep(look_at(spec, &path_variable))).collect();
+        let client = keep(program::inspect(client, None, &path_variable));
         warnings.sort();
         warnings.dedup();
-        (programs, warnings)
+        (Programs { all, client }, warnings)
     }
 
-    /// What is wrong with the programs that something enabled needs.
+    /// What is wrong with this program and those that something enabled needs.
     pub fn problems(&self, plan: &Plan) -> Vec<Error> {
-        plan.programs().filter(|(_, spec)| spec.needed).filter_map(|(id, _)| self.get(id).err()).collect()
+        let needed = plan.programs().filter(|(_, spec)| spec.needed).map(|(id, _)| self.get(id));
+        needed.chain([get(&self.client)]).filter_map(Result::err).collect()
     }
 
     pub fn get(&self, id: ProgramId) -> Result<Arc<Program>, Error> {
-        self.0[id.index()].read().unwrap_or_else(PoisonError::into_inner).clone()
+        get(&self.all[id.index()])
     }
 
     /// The program, if it may still be run, and what to tell of a change that is none to worry about.
     pub fn check(&self, id: ProgramId) -> Result<(Arc<Program>, Vec<Warning>), Error> {
-        let program = self.get(id)?;
-        match program::check_again(&program)? {
-            Recheck::Unchanged => Ok((program, Vec::new())),
-            Recheck::Renewed { program, notices } => {
-                let program: Arc<Program> = Arc::from(program);
-                *self.0[id.index()].write().unwrap_or_else(PoisonError::into_inner) = Ok(program.clone());
-                Ok((program, notices))
-            }
-        }
+        check(&self.all[id.index()])
     }
-}
 
-impl Programs {
+    /// As `check`, this program.
+    pub fn check_client(&self) -> Result<(Arc<Program>, Vec<Warning>), Error> {
+        check(&self.client)
+    }
+
     /// Looks for all programs again, and takes them as they are now. If something is wrong with one that
     /// something enabled needs, all stay as they were.
-    pub fn look_again(&self, plan: &Plan, path_variable: &OsStr) -> Result<Vec<Warning>, Vec<Error>> {
-        let (now, warnings) = Programs::look_at(plan, path_variable);
+    pub fn look_again(&self, plan: &Plan, path_variable: &OsStr, client: &Path) -> Result<Vec<Warning>, Vec<Error>> {
+        let (now, warnings) = Programs::look_at(plan, path_variable, client);
         let problems = now.problems(plan);
         if !problems.is_empty() {
             return Err(problems);
         }
-        for (old, new) in self.0.iter().zip(now.0) {
+        let new = now.all.into_iter().chain([now.client]);
+        for (old, new) in self.all.iter().chain([&self.client]).zip(new) {
             *old.write().unwrap_or_else(PoisonError::into_inner) =
                 new.into_inner().unwrap_or_else(PoisonError::into_inner);
         }
         Ok(warnings)
+    }
+}
+
+fn get(looked: &Looked) -> Result<Arc<Program>, Error> {
+    looked.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn check(looked: &Looked) -> Result<(Arc<Program>, Vec<Warning>), Error> {
+    let program = get(looked)?;
+    match program::check_again(&program)? {
+        Recheck::Unchanged => Ok((program, Vec::new())),
+        Recheck::Renewed { program, notices } => {
+            let program: Arc<Program> = Arc::from(program);
+            *looked.write().unwrap_or_else(PoisonError::into_inner) = Ok(program.clone());
+            Ok((program, notices))
+        }
     }
 }
 

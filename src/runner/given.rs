@@ -15,7 +15,9 @@ use super::command::Context;
 use super::pump::{Channel, Outgoing};
 use crate::error::Error;
 use crate::launch;
+use crate::log;
 use crate::plan::{SecretId, Step, Value, Wrap};
+use crate::program::Program;
 use crate::secret::Secret;
 use crate::secretbox::{Grant, Holder, Token};
 use crate::sys;
@@ -73,6 +75,7 @@ pub fn environment(setting: &Setting, step: &Step, context: &Context, session: i
         variables.push(match value {
             Value::Text(text) => Variable::text(name.as_bytes(), text.as_bytes()),
             Value::Token { secret, uses, max_ttl } => {
+                let client = client(setting, context)?;
                 let ttl = max_ttl.unwrap_or(setting.plan.secretbox.max_token_ttl);
                 let grant = Grant {
                     secret: *secret,
@@ -83,7 +86,7 @@ pub fn environment(setting: &Setting, step: &Step, context: &Context, session: i
                     holder: Holder { task: context.task.clone(), run: context.run.0, step: context.step.clone() },
                 };
                 let token = setting.secretbox.issue(grant).map_err(|error| Error::new("token", error))?;
-                Variable::command(name, &setting.client, token)
+                Variable::command(name, client.path(), token)
             }
             Value::File { .. } => {
                 let path = format!("/dev/fd/{}", files.next().unwrap_or_default());
@@ -96,6 +99,15 @@ pub fn environment(setting: &Setting, step: &Step, context: &Context, session: i
     }
     variables.extend(run_variables(setting, context));
     Ok(variables)
+}
+
+/// This program, to which a command will show its token: if somebody exchanged it, no token is made.
+fn client(setting: &Setting, context: &Context) -> Result<Arc<Program>, Error> {
+    let (client, notices) = setting.programs.check_client()?;
+    for notice in notices {
+        log::warn(&notice.what, &[("program", &notice.object), ("task", &context.task)]);
+    }
+    Ok(client)
 }
 
 fn unfit(setting: &Setting, secret: SecretId, variable: &str) -> Error {

@@ -23,9 +23,9 @@ use crate::sys::{self, Block, Interest, Peer, Watched};
 /// Tokens are redeemed in well under a millisecond; more peers at once wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
 
-/// Of which one session may have half: a step that opens connections and says nothing must not keep
-/// the others from theirs.
-const CONNECTIONS_OF_SESSION_MAX: usize = CONNECTIONS_MAX / 2;
+/// How long a peer may say nothing while others wait to be accepted: a step that opens connections
+/// and keeps silent must not keep the others from their secrets.
+const SILENCE_MAX: Duration = Duration::from_millis(100);
 
 /// For a whole request and its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(2);
@@ -62,11 +62,12 @@ impl Listener {
                 log::warn("cannot accept a connection", &[("error", &error)]);
                 accept_from = Instant::now() + EXHAUSTED_PAUSE;
             }
+            let is_full = connections.len() == CONNECTIONS_MAX;
             let mut index = 0;
             connections.retain_mut(|connection| {
                 let is_ready = ready.connections.get(index).copied().unwrap_or(false);
                 index += 1;
-                connection.advance(is_ready, secretbox)
+                connection.advance(is_ready, secretbox) && !(is_full && connection.is_in_the_way(secretbox))
             });
         }
     }
@@ -77,7 +78,9 @@ impl Listener {
         if accepting {
             watched.push(Watched::new(self.bound.socket.as_fd(), Interest::Read));
         }
-        let deadlines = connections.iter().map(|connection| connection.deadline);
+        let is_full = connections.len() == CONNECTIONS_MAX;
+        let deadlines =
+            connections.iter().map(|connection| if is_full { connection.patience() } else { connection.deadline });
         let next = deadlines.chain((!accepting && connections.len() < CONNECTIONS_MAX).then_some(accept_from)).min();
         let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         if let Err(error) = sys::poll(&mut watched, timeout) {
@@ -104,11 +107,6 @@ impl Listener {
             refuse(secretbox, Refusal::Outsider, &peer);
             return Ok(());
         }
-        let of_session = connections.iter().filter(|other| other.peer.session == peer.session).count();
-        if of_session >= CONNECTIONS_OF_SESSION_MAX {
-            refuse(secretbox, Refusal::Crowd, &peer);
-            return Ok(());
-        }
         stream.set_nonblocking(true)?;
         let request = match secretbox.arena().block(REQUEST_MAX) {
             Ok(request) => request,
@@ -117,8 +115,9 @@ impl Listener {
                 return Ok(());
             }
         };
-        let deadline = Instant::now() + REQUEST_TIME;
-        let mut connection = Connection { stream, peer, state: State::Asking { request, filled: 0 }, deadline };
+        let since = Instant::now();
+        let state = State::Asking { request, filled: 0 };
+        let mut connection = Connection { stream, peer, state, since, deadline: since + REQUEST_TIME };
         // Most clients have sent their request by now.
         if connection.advance(true, secretbox) {
             connections.push(connection);
@@ -137,6 +136,7 @@ struct Connection {
     stream: UnixStream,
     peer: Peer,
     state: State,
+    since: Instant,
     deadline: Instant,
 }
 
@@ -176,6 +176,22 @@ impl Connection {
             }
         }
         self.in_time(secretbox)
+    }
+
+    /// Until when it may go on while others wait.
+    fn patience(&self) -> Instant {
+        match self.state {
+            State::Asking { filled: 0, .. } => self.deadline.min(self.since + SILENCE_MAX),
+            _ => self.deadline,
+        }
+    }
+
+    fn is_in_the_way(&self, secretbox: &Secretbox) -> bool {
+        let in_the_way = Instant::now() >= self.patience();
+        if in_the_way {
+            refuse(secretbox, Refusal::Silent, &self.peer);
+        }
+        in_the_way
     }
 
     fn in_time(&self, secretbox: &Secretbox) -> bool {

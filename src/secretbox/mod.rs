@@ -131,8 +131,8 @@ pub enum Refusal {
     /// The peer was gone by the time that it had asked.
     Gone,
     TooSlow,
-    /// Its session has too many connections open.
-    Crowd,
+    /// It said nothing while others waited.
+    Silent,
 }
 
 /// How many tokens were made, redeemed, and refused by reason.
@@ -157,7 +157,7 @@ impl Refusal {
             Refusal::NotLoaded => "not_loaded",
             Refusal::Gone => "gone",
             Refusal::TooSlow => "slow",
-            Refusal::Crowd => "crowd",
+            Refusal::Silent => "silent",
         }
     }
 
@@ -175,7 +175,7 @@ impl Refusal {
             Refusal::NotLoaded => "the secret is not loaded",
             Refusal::Gone => "the peer is gone",
             Refusal::TooSlow => "the request took too long",
-            Refusal::Crowd => "its session has too many connections open",
+            Refusal::Silent => "the peer said nothing while others waited",
         }
     }
 }

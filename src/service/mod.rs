@@ -89,7 +89,8 @@ pub fn make(manager: Manager, file: &Path) -> Result<ServiceFile, Vec<Error>> {
     }
     let loaded = startup::load_on(file, host)?;
     let path_variable = env::var_os("PATH").unwrap_or_default();
-    let (programs, _) = Programs::look_at(&loaded.plan, &path_variable);
+    let (programs, _) =
+        Programs::look_at(&loaded.plan, &path_variable, &startup::own_path().map_err(|error| vec![error])?);
     let problems = programs.problems(&loaded.plan);
     if !problems.is_empty() {
         return Err(problems);

@@ -1,6 +1,9 @@
 //! A token gives its secret once, in time, to its own step, and to nobody else.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::harness::{Daemon, Finished, Sandbox, finish, needs};
 
@@ -229,4 +232,73 @@ fn a_client_without_a_daemon_says_so() {
 
     let no_token = finish(sandbox.backupnizza(["secretbox"])).expect(2);
     assert!(no_token.stderr.contains("backupnizza: error: "), "{}", no_token.stderr);
+}
+
+/// A daemon that runs from a copy of the program in `folder`, with a task that redeems its token
+/// each second.
+fn from_a_copy(sandbox: &Sandbox, folder: &str) -> (PathBuf, Command) {
+    let copy = sandbox.path(folder).join("backupnizza");
+    fs::create_dir_all(sandbox.path(folder)).expect("a folder");
+    fs::copy(env!("CARGO_BIN_EXE_backupnizza"), &copy).expect("a copy");
+    sandbox.write("vault", SECRET);
+    sandbox.config(&config(r#"eval "$VAULT" > out"#, "").replace("@start", "@every 1s"));
+    let mut command = sandbox.command(&copy);
+    command.arg("backup.yaml");
+    (copy, command)
+}
+
+#[test]
+fn no_token_is_made_once_the_client_was_exchanged() {
+    let sandbox = Sandbox::new();
+    let (copy, command) = from_a_copy(&sandbox, "own");
+    let mut daemon = Daemon::start(command);
+    daemon.wait_for(&["run ended", "task=t", "outcome=success"]);
+    fs::remove_file(&copy).expect("the client goes");
+    sandbox.write("own/backupnizza", "#!/bin/sh\ntouch ~/stolen\n");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
+    daemon.wait_for(&["error", "own/backupnizza: has changed since the start", "task=t"]);
+    daemon.wait_for(&["run ended", "task=t", "outcome=failure"]);
+    daemon.stop();
+    assert!(!sandbox.path("stolen").exists(), "{}", daemon.log());
+}
+
+#[test]
+fn a_client_that_others_could_exchange_is_refused_at_the_start() {
+    let sandbox = Sandbox::new();
+    let (copy, command) = from_a_copy(&sandbox, "open");
+    let folder = copy.parent().expect("a folder");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("its mode");
+    let finished = finish(command).expect(1);
+    assert!(finished.stderr.contains("open: writable by"), "{}", finished.stderr);
+}
+
+#[test]
+fn silent_peers_of_one_step_keep_no_other_from_its_secret() {
+    if !needs("python3") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("vault", SECRET);
+    sandbox.write(
+        "hog.py",
+        "import os, socket\nall = [socket.socket(socket.AF_UNIX) for _ in range(100)]\n\
+         for one in all: one.connect(os.environ['BACKUPNIZZA_SOCKET'])\n\
+         open('hogging', 'w').close()\nos.execvp('await', ['await', 'go'])\n",
+    );
+    let mut daemon = sandbox.daemon(
+        r#"
+secrets:
+  - {name: vault, file: ~/vault}
+defaults:
+  environment: {VAULT: {secret: vault, as: command, max_ttl: 1h}}
+tasks:
+  - {name: hog, schedule: "@start", command: [python3, ~/hog.py]}
+  - {name: t, schedule: "@start", command: [sh, -c, 'await hogging; eval "$VAULT" > out']}
+"#,
+    );
+    assert!(daemon.wait_for_end("t").contains("outcome=success"), "{}", daemon.log());
+    assert_eq!(sandbox.read("out"), SECRET);
+    sandbox.signal("go");
+    daemon.wait_for_end("hog");
+    daemon.stop();
 }
