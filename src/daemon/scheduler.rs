@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::answers::{self, Desk};
 use super::health::Health;
-use super::hooks::HookThreads;
+use super::hooks::Hooks;
 use super::lock_waits::LockWaits;
 use super::metrics::{MetricsFile, RunCounts};
 use super::secrets::Keeper;
@@ -45,7 +45,7 @@ pub struct Scheduler {
     runs: HashMap<RunId, RunHandle>,
     file_locks: BTreeMap<TaskId, Held>,
     lock_waits: LockWaits,
-    hooks: HookThreads,
+    hooks: Hooks,
     conditions: Conditions,
     pub(super) health: Health,
     counts: RunCounts,
@@ -81,7 +81,7 @@ impl Scheduler {
         let secrets = available(&setting);
         let (agenda, actions) =
             Agenda::new(plan, locked(&ledger).state(), &secrets, now, &sys::boot_id(), &sys::machine_id());
-        let hooks = HookThreads::new(setting.clone());
+        let hooks = Hooks::new(setting.clone());
         let health = Health::new(&setting.plan, locked(&ledger).state(), now.wall);
         let counts = RunCounts::new(setting.plan.tasks().len());
         let metrics = setting.plan.metrics_file.clone().map(MetricsFile::start).transpose()?;
