@@ -35,3 +35,9 @@ mod restic;
 // The code itself.
 mod crates;
 mod tidy;
+
+// The scheduler's word: through crashes, clock changes, waiting and stops.
+mod clock;
+mod due;
+mod stop;
+mod storm;
