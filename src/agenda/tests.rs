@@ -724,7 +724,7 @@ fn file_locks_are_asked_for_only_by_runs_whose_turn_it_is_and_cost_no_turn_while
     let tasks: Vec<Task> = (0..3).map(|index| with(task(&format!("task{index}"), &[]), lock(index))).collect();
     let mut world = World::with_turns(EVENING, tasks, 1);
     for task in ["task0", "task1", "task2"] {
-        world.manual(task);
+        assert_eq!(world.manual(task), ManualAnswer::Starting);
     }
     let asked = |world: &World, name: &str| {
         let task = world.id(name);
