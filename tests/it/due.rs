@@ -90,7 +90,7 @@ fn locks_are_given_in_order_and_shared_by_those_who_share() {
     sandbox.await_file("began-reader");
     sandbox.await_file("began-second");
     for name in ["writer", "late", "net"] {
-        waits(&daemon, name, "a lock");
+        waits(&daemon, name, "its lock: ");
     }
     sandbox.signal("go-reader");
     daemon.wait_for_end("reader");
@@ -143,7 +143,7 @@ tasks:
 "#,
     );
     sandbox.await_file("stubborn");
-    waits(&daemon, "locked", "a lock");
+    waits(&daemon, "locked", "its lock: disk");
     waits(&daemon, "third", "its turn");
     waits(&daemon, "unmet", "its condition");
     daemon.stop();

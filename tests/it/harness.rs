@@ -278,6 +278,11 @@ impl Daemon {
         assert!(status.success(), "{status}; the log:\n{}", self.log());
     }
 
+    /// Lets the daemon live for `time`; whether it has. For tests of which a random moment is the point.
+    pub fn lives_for(&mut self, time: Duration) -> bool {
+        wait_until(&mut self.child, Instant::now() + time).is_none()
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
