@@ -245,7 +245,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, Error> {
         },
         Some("once") => Invocation::Once {
             step: words.text("step")?,
-            command: words.trailing.take(),
+            command: match words.trailing.take() {
+                Some(command) if command.is_empty() => return Err(usage("once", "a COMMAND is missing after `--`")),
+                command => command,
+            },
             config: words.config("once")?,
             task: words.text_value("once", "a TASK is missing")?,
         },
@@ -322,6 +325,11 @@ impl Words {
                     words.options.push((name, Some(value)));
                 }
                 Arg::Long(name) if FLAGS.contains(&name) => words.options.push((name.to_owned(), None)),
+                Arg::Long(name) if let Some(near) = nearest_option(name) => {
+                    return Err(
+                        Error::new(format!("--{name}"), "no such option").hint(format!("did you mean `--{near}`?"))
+                    );
+                }
                 unknown => return Err(usage("", unknown.unexpected())),
             }
         }
@@ -330,6 +338,10 @@ impl Words {
 
     /// Takes the first word if it is a command; a file that is named like one is given as `./NAME`.
     fn command(&mut self) -> Result<Option<&'static str>, Error> {
+        if !self.first_is_literal && self.values.front().is_some_and(|word| word == "help") {
+            self.values.pop_front();
+            self.help = true;
+        }
         let Some(first) = self.values.front().filter(|_| !self.first_is_literal) else {
             return Ok(None);
         };
@@ -428,10 +440,18 @@ impl Words {
             return Err(usage(command, format!("--{name} has no meaning here")));
         }
         match self.values.front() {
+            Some(_) if command.is_empty() => {
+                Err(usage(command, "too many arguments; a configuration file stands alone"))
+            }
+            Some(_) if command == "next" => Err(usage(command, "too many arguments; a schedule stands in quotes")),
             Some(_) => Err(usage(command, "too many arguments")),
             None => Ok(()),
         }
     }
+}
+
+fn nearest_option(name: &str) -> Option<&'static str> {
+    crate::config::nearest(name, WITH_VALUE.iter().chain(FLAGS).copied())
 }
 
 fn is_option(word: &OsStr) -> bool {

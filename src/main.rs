@@ -142,11 +142,18 @@ fn next(of: NextOf, count: usize, from: DateTime<Utc>) -> Result<u8, Vec<Error>>
             let schedule = Schedule::parse(&text).map_err(|what| vec![Error::new("schedule", what)])?;
             let zone = clock::Zone::Local;
             let slots = report::schedule_slots(&schedule, zone, from).take(count);
-            print(&slots.map(|slot| clock::format_time(slot, zone) + "\n").collect::<String>())
+            let slots: String = slots.map(|slot| clock::format_time(slot, zone) + "\n").collect();
+            if slots.is_empty() {
+                log::caution(&Error::new("schedule", "has no slot that a clock could tell"));
+            }
+            print(&slots)
         }
         NextOf::Config { config, task } => {
             let plan = startup::load(&config)?.plan;
             let task = task.map(|name| plan.find_task(&name)).transpose().map_err(|error| vec![error])?;
+            if let Some(task) = task.map(|task| plan.task(task)).filter(|task| !task.enabled) {
+                log::caution(&Error::new(&task.name, "is not enabled, so it has no slots"));
+            }
             print_table(&report::next_table(&plan, task, count, from))
         }
     }

@@ -71,6 +71,10 @@ impl Schedule {
             [minute, hour, day, month, weekday] => {
                 Crontab::from_fields([minute, hour, day, month, weekday], &words.join(" ")).map(Schedule::Crontab)
             }
+            [word] if nickname_fields(&format!("@{word}")).is_some() => {
+                Err(format!("expected {FIVE_FIELDS}, or `@{word}`"))
+            }
+            [_, _, _, _, _, _] => Err(format!("expected {FIVE_FIELDS}, found 6; there is no field for seconds")),
             _ => Err(format!("expected {FIVE_FIELDS}, found {}", words.len())),
         }
     }

@@ -202,6 +202,9 @@ impl Scheduler {
     fn waits_for(&self, task: &Task, waits: &[Waiting]) -> Option<String> {
         let missing = task.secrets().into_iter().filter(|id| self.setting.secretbox.secret(*id).is_none());
         waits.first().map(|wait| match wait.what {
+            Wait::Secrets if self.keeper.is_locked() => {
+                secrets_text(&self.setting.plan, missing) + ", wiped by `lock`; `backupnizza refresh` asks for it again"
+            }
             Wait::Secrets => secrets_text(&self.setting.plan, missing),
             what => words::reason(what, &self.setting.plan, wait.task),
         })

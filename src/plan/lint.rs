@@ -102,7 +102,13 @@ fn is_program(plan: &Plan, step: &Step, name: &str) -> bool {
 fn warn_of_variable(name: &str, value: &Value, place: &str) -> Option<Problem> {
     let safer = PLAIN_SECRETS.iter().find(|(plain, _)| *plain == name).map(|(_, safer)| *safer);
     let (what, hint) = match value {
-        Value::Text(_) => return None,
+        Value::Text(_) => match safer {
+            Some(safer) => (
+                format!("{name} stands in the file for everyone who can read it"),
+                format!("put it into `secrets`, then {safer}: {{secret: …, as: command}}"),
+            ),
+            None => return None,
+        },
         Value::Plain { .. } => match (safer, SECRET_COMMANDS.contains(&name), SECRET_FILES.contains(&name)) {
             (Some(safer), _, _) => (
                 format!("{name} holds the secret itself, which the command's children inherit"),

@@ -27,7 +27,7 @@ pub fn redeem(sockets: &[PathBuf], token: &[u8], output: &mut impl Write) -> Res
     match wire::read_head(&mut stream).map_err(failed)? {
         Head::Secret(len) => pass_on(&mut stream, len, output),
         Head::Refused => Err(Error::new("secretbox", "the daemon refused the token")
-            .hint("the daemon's log says why; tokens work in the session of the command that they were made for")),
+            .hint("the daemon's log says why; a token works in the session of the command that it was made for, never by hand")),
         Head::OtherVersion => Err(Error::new("secretbox", "the daemon is of another version than this program")
             .hint("restart the daemon after an upgrade")),
     }

@@ -166,7 +166,7 @@ impl Refusal {
             Refusal::Outsider => {
                 "the peer is outside of every step's session that has a token; `stdin` gives a secret there"
             }
-            Refusal::Malformed => "not a request",
+            Refusal::Malformed => "not a token",
             Refusal::OtherVersion => "the client speaks another version; restart the daemon after an upgrade",
             Refusal::Unknown => "no such token",
             Refusal::OtherSession => "the token belongs to another session",
