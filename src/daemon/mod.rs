@@ -156,8 +156,7 @@ fn end_survivors(ledger: &Ledger, plan: &Plan) {
     let boot = sys::boot_id();
     thread::scope(|scope| {
         for session in ledger.state().sessions.iter().filter(|session| session.boot == boot) {
-            let is_same = sys::process(session.pid).is_none_or(|process| process.started == session.start);
-            if is_same && runner::members(session.pid).is_ok_and(|members| !members.is_empty()) {
+            if survives(session) {
                 log::warn("a run survived its daemon, stopping it", &[("task", &session.task), ("pid", &session.pid)]);
                 let policy = plan.task_named(&session.task).map(|task| plan.task(task).policy.stop);
                 let end = move || end_survivor(session, policy.unwrap_or(StopPolicy::DEFAULT));
@@ -167,6 +166,19 @@ fn end_survivors(ledger: &Ledger, plan: &Plan) {
             }
         }
     });
+}
+
+/// Whether processes of this session are left. Where its leader is gone its number may have come to
+/// another session, so some process must know the run.
+fn survives(session: &ledger::Session) -> bool {
+    let left = runner::members(session.pid).unwrap_or_default();
+    match sys::process(session.pid) {
+        Some(leader) => leader.started == session.start && !left.is_empty(),
+        None => {
+            let run = format!("BACKUPNIZZA_RUN={}", session.run.map_or(0, |run| run.0));
+            left.iter().any(|process| process.started >= session.start && sys::was_given(process.pid, &run))
+        }
+    }
 }
 
 fn end_survivor(session: &ledger::Session, policy: StopPolicy) {

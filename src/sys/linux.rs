@@ -247,6 +247,12 @@ pub fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &String::from_utf8_lossy(&stat))
 }
 
+/// Whether `pid` was started with the variable `entry` (`NAME=value`), as far as this user may know.
+pub fn was_given(pid: i32, entry: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|&byte| byte == 0).any(|variable| variable == entry.as_bytes())
+}
+
 /// `pid (name) state ppid pgrp session … starttime …`; the name may hold anything, also `)`.
 fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
     let (before, after) = stat.rsplit_once(')')?;
