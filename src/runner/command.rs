@@ -301,12 +301,14 @@ impl Watch<'_> {
     }
 
     fn is_over(&self, now: Instant, patience_ends: Instant) -> bool {
-        let left = stop::members(self.session).unwrap_or_default();
-        if !left.is_empty() && now >= patience_ends {
-            log::error("processes do not end even when killed", &self.fields(&[("pids", &pids(&left))]));
+        if stop::is_empty(self.session).unwrap_or(false) {
             return true;
         }
-        left.is_empty()
+        if now >= patience_ends {
+            let left = stop::members(self.session).unwrap_or_default();
+            log::error("processes do not end even when killed", &self.fields(&[("pids", &pids(&left))]));
+        }
+        now >= patience_ends
     }
 
     fn tell_of_survivors(&self) {

@@ -1,5 +1,6 @@
 //! Stopping: the switch by which a run is told to, and the signals by which a session is.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,9 @@ use crate::sys::{self, ExitKind, Process};
 
 /// How often a session that was told to end is looked at again.
 pub const STOP_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many listings of all processes are made to find two alike, while others come and go.
+const LISTINGS_MAX: usize = 10;
 
 /// A process that does not die of KILL within this hangs in the kernel; it is left alone then,
 /// unless it is the command itself.
@@ -135,9 +139,29 @@ const MANAGES_ITS_HELPERS: &[&str] = &["restic", "borg"];
 
 /// The living processes of `session`.
 pub fn members(session: i32) -> io::Result<Vec<Process>> {
-    let mut processes = sys::processes()?;
-    processes.retain(|process| process.session == session && !process.zombie);
-    Ok(processes)
+    let processes = sys::pids()?.into_iter().filter_map(sys::process);
+    Ok(processes.filter(|process| process.session == session && !process.zombie).collect())
+}
+
+/// Whether nobody of `session` lives any more. A listing is no snapshot: one that was listed may have begun another
+/// and ended before it was looked at. So a listing counts only if it shows nobody who was not dead in the one before.
+pub fn is_empty(session: i32) -> io::Result<bool> {
+    let mut dead_before = BTreeSet::new();
+    for _ in 0..LISTINGS_MAX {
+        let mut dead = BTreeSet::new();
+        for pid in sys::pids()? {
+            match sys::process(pid) {
+                Some(process) if process.session != session => {}
+                Some(process) if !process.zombie => return Ok(false),
+                Some(_) | None => drop(dead.insert(pid)),
+            }
+        }
+        if dead.is_subset(&dead_before) {
+            return Ok(true);
+        }
+        dead_before = dead;
+    }
+    Ok(false)
 }
 
 /// Asks the processes of `session` that are not among those `asked` already to end, except those
@@ -170,7 +194,7 @@ pub fn kill(session: i32) -> io::Result<()> {
 pub fn end_session(session: i32, policy: StopPolicy) -> io::Result<()> {
     let kill_from = Instant::now() + policy.grace;
     let mut asked = Vec::new();
-    while !members(session)?.is_empty() && Instant::now() < kill_from + KILL_TIME {
+    while !is_empty(session)? && Instant::now() < kill_from + KILL_TIME {
         if Instant::now() < kill_from {
             ask_to_end(session, policy.signal, &mut asked)?;
         } else {

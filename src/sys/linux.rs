@@ -235,10 +235,10 @@ fn is_running(handle: &OwnedFd) -> bool {
     poll(&mut watched, Some(Duration::ZERO)).is_ok() && !watched[0].ready
 }
 
-/// All processes that /proc shows (proc(5)). One that ends meanwhile is left out.
-pub fn processes() -> io::Result<Vec<Process>> {
+/// The pids of all processes that /proc shows (proc(5)).
+pub fn pids() -> io::Result<Vec<i32>> {
     let entries = fs::read_dir("/proc")?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(process).collect())
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// One process, `None` if there is none with this pid.

@@ -161,8 +161,8 @@ impl Peer {
     }
 }
 
-/// All processes (libproc.h). One that ends meanwhile is left out.
-pub fn processes() -> io::Result<Vec<Process>> {
+/// The pids of all processes (libproc.h).
+pub fn pids() -> io::Result<Vec<i32>> {
     // Room for processes that start between the two calls.
     const SLACK: usize = 64;
     // SAFETY: with a null buffer it only counts.
@@ -172,7 +172,7 @@ pub fn processes() -> io::Result<Vec<Process>> {
     // SAFETY: the pointer and the size describe `pids`.
     let count = check(unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), bytes) })? as usize;
     pids.truncate(count);
-    Ok(pids.into_iter().filter_map(process).collect())
+    Ok(pids)
 }
 
 /// One process, `None` if there is none with this pid.
