@@ -139,6 +139,10 @@ impl Text {
 /// Puts `text` into `file` in one piece: a reader sees the old file or the new one.
 pub fn write(file: &Path, text: &str) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::new(file.display(), format!("cannot be written: {error}"));
+    // A device or a link in its place would be replaced, and what it stands for lost.
+    if fs::symlink_metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(Error::new(file.display(), "exists and is no regular file").hint("name another `metrics_file`"));
+    }
     let mut name = file.file_name().unwrap_or_default().to_owned();
     // The collector reads only files that end in `.prom`.
     name.push(".new");
@@ -153,6 +157,16 @@ pub fn write(file: &Path, text: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_never_replaced() {
+        let link = std::env::temp_dir().join(format!("backupnizza-metrics-{}", std::process::id()));
+        std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+        let written = write(&link, "text");
+        let is_still_a_link = fs::symlink_metadata(&link).expect("the link").is_symlink();
+        fs::remove_file(&link).expect("the link");
+        assert!(written.is_err() && is_still_a_link);
+    }
 
     #[test]
     fn each_task_and_secret_has_its_samples() {
