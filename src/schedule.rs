@@ -74,7 +74,7 @@ impl Schedule {
             [word] if nickname_fields(&format!("@{word}")).is_some() => {
                 Err(format!("expected {FIVE_FIELDS}, or `@{word}`"))
             }
-            [_, _, _, _, _, _] => Err(format!("expected {FIVE_FIELDS}, found 6; there is no field for seconds")),
+            [_, _, _, _, _, _] => Err(format!("expected {FIVE_FIELDS} and none for seconds, found 6")),
             _ => Err(format!("expected {FIVE_FIELDS}, found {}", words.len())),
         }
     }

@@ -202,9 +202,6 @@ impl Scheduler {
     fn waits_for(&self, task: &Task, waits: &[Waiting]) -> Option<String> {
         let missing = task.secrets().into_iter().filter(|id| self.setting.secretbox.secret(*id).is_none());
         waits.first().map(|wait| match wait.what {
-            Wait::Secrets if self.keeper.is_locked() => {
-                secrets_text(&self.setting.plan, missing) + ", wiped by `lock`; `backupnizza refresh` asks for it again"
-            }
             Wait::Secrets => secrets_text(&self.setting.plan, missing),
             what => words::reason(what, &self.setting.plan, wait.task),
         })
@@ -262,7 +259,9 @@ impl Scheduler {
         let waits: Vec<Waiting> = self.agenda.waiting(clock::now()).filter(|wait| wait.task == task).collect();
         let brief = waits.first().is_none_or(|wait| matches!(wait.what, Wait::Start | Wait::Behind(_) | Wait::Record));
         if !brief && let Some(what) = self.waits_for(self.setting.plan.task(task), &waits) {
-            self.desk.note(task, None, &format!("waiting for {what}"));
+            let way_on =
+                if self.keeper.is_locked() { "; `backupnizza refresh` asks for wiped secrets again" } else { "" };
+            self.desk.note(task, None, &format!("waiting for {what}{way_on}"));
         }
     }
 
