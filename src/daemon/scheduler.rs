@@ -51,6 +51,7 @@ pub struct Scheduler {
     counts: RunCounts,
     metrics: Option<MetricsFile>,
     notifier: Notifier,
+    socket_is_gone: bool,
     closing: bool,
 }
 
@@ -101,6 +102,7 @@ impl Scheduler {
             counts,
             metrics,
             notifier,
+            socket_is_gone: false,
             closing: false,
         };
         scheduler.tell_of_start();
@@ -119,7 +121,10 @@ impl Scheduler {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::EndingSignal) => self.signalled(),
                 Ok(Report::Control(request, client)) => self.answer(request, client),
-                Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look_for_socket();
+                    self.tell(Event::Tick);
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.look_for_stale();
@@ -143,6 +148,17 @@ impl Scheduler {
             if runs == 0 { next } else { format!("{runs} running, {next}") }
         });
         self.notifier.beat();
+    }
+
+    /// A runtime directory goes when its user logs out, and the socket with it.
+    fn look_for_socket(&mut self) {
+        let is_gone = !self.setting.socket.exists();
+        if is_gone && !self.socket_is_gone {
+            let hint = "give `secretbox.socket` a place that stays, or let the user linger (loginctl enable-linger)";
+            let socket = self.setting.socket.display();
+            log::error("the socket is gone, no token works until a restart", &[("socket", &socket), ("hint", &hint)]);
+        }
+        self.socket_is_gone = is_gone;
     }
 
     fn update_metrics(&mut self) {

@@ -357,3 +357,16 @@ fn a_low_limit_of_descriptors_is_enough() {
     assert!(daemon.wait_for_end("t").contains("outcome=success"), "{}", daemon.log());
     daemon.stop();
 }
+
+#[test]
+fn a_socket_that_vanishes_is_told_once() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon("tasks:\n  - {name: beat, schedule: \"@every 1s\", command: [\"true\"]}\n");
+    daemon.wait_for(&["run ended", "task=beat"]);
+    fs::remove_file(sandbox.socket()).expect("the socket goes");
+    daemon.wait_for(&["error", "the socket is gone", "hint="]);
+    let beats = daemon.lines(&["run ended", "task=beat"]).len();
+    daemon.wait_for_lines(beats + 2, &["run ended", "task=beat"]);
+    assert_eq!(daemon.lines(&["the socket is gone"]).len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
