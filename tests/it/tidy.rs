@@ -172,3 +172,26 @@ fn tests_do_not_sleep() {
         assert!(!text.contains(&call), "{} sleeps", path.display());
     }
 }
+
+#[test]
+fn every_test_that_security_names_exists() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md");
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let named: BTreeSet<&str> = quoted.filter(|name| name.contains("::")).collect();
+    assert!(named.len() > 40, "only {} names", named.len());
+    let folders = [root().join("src"), root().join("tests/it")];
+    let code: String = folders
+        .iter()
+        .flat_map(|folder| rust_files(folder))
+        .map(|file| fs::read_to_string(file).expect("a file"))
+        .collect();
+    let missing: Vec<&&str> = named
+        .iter()
+        .filter(|name| {
+            let function = name.rsplit("::").next().unwrap_or_default();
+            !code.contains(&format!("fn {function}("))
+        })
+        .collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
