@@ -186,10 +186,15 @@ fn json_is_yaml() {
     let sandbox = Sandbox::new();
     let value: Value = serde_yaml::from_str(EVERY_KEY).expect("YAML");
     sandbox.write("backup.json", json(&value));
-    let shown = check(&sandbox, &["--offline", "backup.json"]).expect(0).stdout();
     sandbox.write("backup.yaml", EVERY_KEY);
-    assert_eq!(check(&sandbox, &["--offline", "backup.yaml"]).expect(0).stdout(), shown);
-    assert_eq!(shown.lines().count(), 2);
+    // All but the next slot, which depends on the moment.
+    let shown = |file| -> Vec<Vec<String>> {
+        let text = check(&sandbox, &["--offline", file]).expect(0).stdout();
+        let rows = text.lines().map(|row| row.split('\t').map(str::to_owned).collect::<Vec<_>>());
+        rows.map(|row| [&row[..2], &row[3..]].concat()).collect()
+    };
+    assert_eq!(shown("backup.json"), shown("backup.yaml"));
+    assert_eq!(shown("backup.json").len(), 2);
 }
 
 fn json(value: &Value) -> String {
