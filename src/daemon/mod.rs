@@ -66,7 +66,10 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let socket_folder = socket.parent().unwrap_or(Path::new("/"));
     socket::prepare_folder(socket_folder).map_err(one)?;
     program::trust_walk(socket_folder).map_err(one)?;
-    let _only_one_there = InstanceLock::take(&socket.with_extension("lock")).map_err(one)?;
+    // Behind the whole name, so that no two sockets share a lock and none is its own.
+    let mut socket_lock = socket.clone().into_os_string();
+    socket_lock.push(".lock");
+    let _only_one_there = InstanceLock::take(Path::new(&socket_lock)).map_err(one)?;
 
     let prepared = startup::prepare(loaded.plan, &loaded.host, socket, umask)?;
     prepared.warnings.iter().for_each(log_warning);

@@ -99,7 +99,7 @@ impl Listener {
         let peer = match sys::peer(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                log::warn("token refused", &[("reason", &error)]);
+                tell_of_refusal(secretbox, Refusal::Gone, &[("reason", &error)]);
                 return Ok(());
             }
         };
@@ -271,11 +271,16 @@ fn log_redemption(redeemed: &Redeemed, peer: &Peer) {
 }
 
 fn refuse(secretbox: &Secretbox, refusal: Refusal, peer: &Peer) {
+    let reason = refusal.reason();
+    tell_of_refusal(secretbox, refusal, &[("reason", &reason), ("pid", &peer.pid), ("uid", &peer.uid)]);
+}
+
+/// Counts a refusal, and logs it unless there were too many of late.
+fn tell_of_refusal(secretbox: &Secretbox, refusal: Refusal, fields: &[log::Field<'_>]) {
     let Some(unsaid) = secretbox.count(refusal, sys::boot_clock()) else {
         return;
     };
-    let reason = refusal.reason();
-    let mut fields: Vec<log::Field<'_>> = vec![("reason", &reason), ("pid", &peer.pid), ("uid", &peer.uid)];
+    let mut fields = fields.to_vec();
     if unsaid > 0 {
         fields.push(("others_not_logged", &unsaid));
     }

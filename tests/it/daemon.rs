@@ -370,3 +370,13 @@ fn a_socket_that_vanishes_is_told_once() {
     assert_eq!(daemon.lines(&["the socket is gone"]).len(), 1, "{}", daemon.log());
     daemon.stop();
 }
+
+#[test]
+fn a_socket_may_be_named_as_its_lock_would_be() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon(
+        "secretbox: {socket: ~/own/box.lock}\ntasks:\n  - {name: t, schedule: \"@start\", command: [\"true\"]}\n",
+    );
+    assert!(daemon.wait_for_end("t").contains("outcome=success"), "{}", daemon.log());
+    daemon.stop();
+}
