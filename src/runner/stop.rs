@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -189,12 +190,12 @@ pub fn kill(session: i32) -> io::Result<()> {
     signal_each(session, &members.iter().collect::<Vec<_>>(), &[SIGKILL])
 }
 
-/// Ends a session that a dead daemon left behind, by the same rules; returns when it is empty or
-/// when even KILL did not help within `KILL_TIME`.
-pub fn end_session(session: i32, policy: StopPolicy) -> io::Result<()> {
+/// Ends a session that a dead daemon left behind, by the same rules; returns when it is empty, when
+/// even KILL did not help within `KILL_TIME`, or when it is to be given up.
+pub fn end_session(session: i32, policy: StopPolicy, give_up: &AtomicBool) -> io::Result<()> {
     let kill_from = Instant::now() + policy.grace;
     let mut asked = Vec::new();
-    while !is_empty(session)? && Instant::now() < kill_from + KILL_TIME {
+    while !is_empty(session)? && Instant::now() < kill_from + KILL_TIME && !give_up.load(Ordering::Relaxed) {
         if Instant::now() < kill_from {
             ask_to_end(session, policy.signal, &mut asked)?;
         } else {

@@ -39,5 +39,6 @@ mod tidy;
 // The scheduler's word: through crashes, clock changes, waiting and stops.
 mod clock;
 mod due;
+mod slow_disk;
 mod stop;
 mod storm;
