@@ -88,7 +88,8 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     watch_signals(reports.clone(), stop.clone()).map_err(one)?;
     let unavailable = ask_sources(&setting, &sources, &stop)?;
     end_survivors(&ledger.state().sessions.clone(), &setting.plan, &stop);
-    let listener = Arc::new(Listener::bind(&setting.socket).map_err(one)?);
+    let reach = runner::reach_of(setting.plan.tasks().map(|(_, task)| task).filter(|task| task.enabled));
+    let listener = Arc::new(Listener::bind(&setting.socket, reach).map_err(one)?);
     let control = Arc::new(control::listener::Listener::bind(&control::socket_beside(&setting.socket)).map_err(one)?);
 
     let setting = Arc::new(setting);

@@ -11,6 +11,7 @@ mod schedule;
 
 // Secrets: where they come from, who gets them, and how.
 mod deliver;
+mod other_user;
 mod redeem;
 mod source;
 
