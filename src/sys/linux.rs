@@ -248,6 +248,15 @@ pub fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &String::from_utf8_lossy(&stat))
 }
 
+/// For how long `process` has been there; a program that replaced another counts from that one's start.
+pub fn age(process: &Process) -> Duration {
+    // SAFETY: sysconf takes an integer.
+    let ticks_per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    // proc_pid_stat(5): starttime is in ticks after boot, by the clock that counts suspends.
+    let started = Duration::from_millis(process.started.saturating_mul(1_000) / ticks_per_second);
+    boot_clock().saturating_sub(started)
+}
+
 /// Whether `pid` was started with the variable `entry` (`NAME=value`), as far as this user may know.
 pub fn was_given(pid: i32, entry: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

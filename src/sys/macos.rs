@@ -196,6 +196,13 @@ pub fn process(pid: i32) -> Option<Process> {
     })
 }
 
+/// For how long `process` has been there, by the wall clock; a program that replaced another counts from that one's
+/// start.
+pub fn age(process: &Process) -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_micros(process.started))
+}
+
 /// Other processes' environments are not shown here.
 pub fn was_given(_: i32, _: &str) -> bool {
     false

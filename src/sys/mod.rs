@@ -43,7 +43,7 @@ pub use descriptor::{
 };
 pub use environment::{overwrite_variable, variables};
 pub use os::{
-    LauncherImage, Peer, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory, give_pipe,
+    LauncherImage, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory, give_pipe,
     machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
 };
 pub use process::{
