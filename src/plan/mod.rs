@@ -517,4 +517,6 @@ impl Step {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
