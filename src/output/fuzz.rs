@@ -168,7 +168,7 @@ fn random_output(random: &mut Random, alphabet: &[u8], secrets: &Secrets) -> Vec
         }
     }
     // A line of about the longest that is shown.
-    if random.once_in(1_000) {
+    if random.once_in(5_000) {
         let len = 16 * 1024 - random.below(100);
         let at = random.below(output.len() + 1);
         output.splice(at..at, std::iter::repeat_n(b'-', len));

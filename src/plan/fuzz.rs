@@ -143,11 +143,11 @@ fn made_up(random: &mut Random) -> String {
         entry(random, "    ", SOURCE, &mut text);
     }
     text.push_str("profiles:\n");
-    for number in 0..2 {
+    for number in 0..1 + random.below(2) {
         text.push_str(&format!("  p{number}:\n"));
         entries(random, "    ", POLICY, 2, &mut text);
     }
-    if random.once_in(2) {
+    if random.once_in(3) {
         text.push_str("defaults:\n");
         entries(random, "  ", POLICY, 3, &mut text);
     }

@@ -180,7 +180,9 @@ fn numbers(field: &str, min: usize, max: usize, names: &[&str], question_mark: b
         let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
         let (first, last) = match range.split_once('-') {
             _ if range == "*" || (question_mark && range == "?") => (min, max),
-            Some((first, "sun" | "SUN" | "Sun")) if value(first)? > 0 && max == 7 => (value(first)?, 7),
+            Some((first, last)) if last.eq_ignore_ascii_case("sun") && max == 7 && value(first)? > 0 => {
+                (value(first)?, 7)
+            }
             Some((first, last)) => (value(first)?, value(last)?),
             None if step.is_some() => (value(range)?, max),
             None => (value(range)?, value(range)?),
