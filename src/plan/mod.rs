@@ -536,4 +536,6 @@ impl Step {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
