@@ -370,6 +370,8 @@ fn wrong_usage_is_status_2_with_a_hint() {
         ("service", "service: expected `systemd` or `launchd`"),
         ("run", "run: a TASK is missing"),
         ("status x", "status: too many arguments"),
+        ("start backup.yaml", "usage: no such command, or too many arguments"),
+        ("status --socket=", "usage: --socket takes a value that is not empty"),
     ] {
         let said = finish(sandbox.backupnizza(line.split(' '))).expect(2);
         assert!(
@@ -382,6 +384,10 @@ fn wrong_usage_is_status_2_with_a_hint() {
     }
     let said = finish(sandbox.backupnizza([])).expect(2);
     assert!(said.stderr.contains("usage: backupnizza CONFIG"), "{}", said.stderr);
+    let said = finish(sandbox.backupnizza(["list"])).expect(1);
+    assert!(said.stderr.contains("hint: `list` is no command either"), "{}", said.stderr);
+    let said = finish(sandbox.backupnizza(["run", ""])).expect(2);
+    assert!(said.stderr.contains("run: a TASK is missing"), "{}", said.stderr);
     let said = finish(sandbox.backupnizza([""])).expect(2);
     assert!(said.stderr.contains("a configuration file is missing"), "{}", said.stderr);
 }
@@ -397,7 +403,7 @@ fn help_and_version_are_results() {
     let general = shown(&["--help"]);
     assert_eq!(general, shown(&["-h"]));
     for command in ["check", "once", "next", "secretbox", "example"] {
-        assert!(general.contains(&format!("backupnizza {command}")), "{general}");
+        assert!(general.contains(&format!("\n  {command} ")), "{general}");
         let help = shown(&[command, "--help"]);
         assert!(help.starts_with(&format!("usage: backupnizza {command}")), "{help}");
         assert_eq!(help, shown(&["-h", command]), "options may stand anywhere");
