@@ -146,6 +146,23 @@ tasks:
 }
 
 #[test]
+fn what_is_true_of_all_tasks_is_said_once_and_nobody_is_flooded() {
+    let sandbox = Sandbox::new();
+    let tasks = |count: usize| -> String {
+        let task = |n| format!("  - {{name: t{n}, run_anyway_after: 1d, schedule: '@daily', command: [x]}}\n");
+        "tasks:\n".to_owned() + &(0..count).map(task).collect::<String>()
+    };
+    sandbox.config(&tasks(2));
+    let said = check(&sandbox, &["--offline", "backup.yaml"]).expect(0).stderr;
+    assert_eq!(said.matches("nobody would hear").count(), 1, "{said}");
+    assert!(said.contains("backup.yaml: tasks: nobody would hear"), "{said}");
+    sandbox.config(&tasks(1_000));
+    let said = check(&sandbox, &["--offline", "backup.yaml"]).expect(0).stderr;
+    assert!(said.ends_with("backup.yaml: 901 further warnings are not shown\n"), "{said}");
+    assert!(said.lines().count() < 110, "{said}");
+}
+
+#[test]
 fn on_a_terminal_the_table_has_a_head_and_columns() {
     if !harness::needs("python3") {
         return;
