@@ -14,7 +14,9 @@ mod deliver;
 mod redeem;
 mod source;
 
-// Runs: from the command to its outcome.
+// Runs: from the command to its outcome, and to those who are told of it.
+mod hooks;
+mod recipes;
 mod run;
 
 // The two programs that run tasks.
@@ -32,8 +34,9 @@ mod borg;
 mod rclone;
 mod restic;
 
-// The code itself.
+// The code itself, and what is said about it.
 mod crates;
+mod readme;
 mod tidy;
 
 // The scheduler's word: through crashes, clock changes, waiting and stops.
