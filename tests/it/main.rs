@@ -23,7 +23,8 @@ mod run;
 mod daemon;
 mod once;
 
-// Under a service manager.
+// Under a service manager, and watched.
+mod metrics;
 mod service;
 
 // What people ask of a running daemon.
