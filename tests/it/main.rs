@@ -15,14 +15,17 @@ mod other_user;
 mod redeem;
 mod source;
 
-// Runs: from the command to its outcome.
+// Runs: from the command to its outcome, and to those who are told of it.
+mod hooks;
+mod recipes;
 mod run;
 
 // The two programs that run tasks.
 mod daemon;
 mod once;
 
-// Under a service manager.
+// Under a service manager, and watched.
+mod metrics;
 mod service;
 
 // What people ask of a running daemon.
@@ -33,8 +36,9 @@ mod borg;
 mod rclone;
 mod restic;
 
-// The code itself.
+// The code itself, and what is said about it.
 mod crates;
+mod readme;
 mod tidy;
 
 // The scheduler's word: through crashes, clock changes, waiting and stops.
