@@ -31,6 +31,10 @@ mod service;
 // What people ask of a running daemon.
 mod control;
 
+// Thieves and vandals; what they do is Linux's.
+#[cfg(target_os = "linux")]
+mod attacks;
+
 // The real tools.
 mod borg;
 mod rclone;
