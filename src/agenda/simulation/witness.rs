@@ -114,7 +114,8 @@ impl Witness {
     }
 
     pub fn excuse(&mut self, task: TaskId, now: Now) {
-        self.excused.insert(task, now.wall);
+        // A slot of the next second may have been noticed by now.
+        self.excused.insert(task, now.wall + TimeDelta::seconds(1));
     }
 
     /// A record is about to be on disk.
@@ -126,8 +127,21 @@ impl Witness {
             Record::Started { started, .. } => {
                 self.cut_for_good.remove(&started.task);
             }
-            Record::Ended { run, cut: true, .. } if disk.running[run].cause == Cause::Repeat => {
-                self.cut_for_good.insert(disk.running[run].task.clone());
+            // What is on disk is said, even if the daemon dies before it tells anybody.
+            Record::Ended { run, cut, wall, .. } => {
+                let started = &disk.running[run];
+                self.tell_of(self.plan.task_named(&started.task), started.slot);
+                if *cut && started.cause == Cause::Repeat {
+                    self.cut_for_good.insert(started.task.clone());
+                    self.excused.extend(self.plan.task_named(&started.task).map(|id| (id, *wall)));
+                }
+            }
+            Record::NotRun { task, slot, wall, outcome, .. } => {
+                let id = self.plan.task_named(task);
+                self.tell_of(id, *slot);
+                if *outcome == Outcome::Skipped(SkipReason::Overlap) {
+                    self.excused.extend(id.map(|id| (id, *wall)));
+                }
             }
             _ => {}
         }
@@ -204,7 +218,7 @@ impl Witness {
 
     pub fn run_ended(&mut self, ended: &Ended, now: Now) {
         self.count(&ended.outcome.to_string());
-        self.tell_of(ended.task, ended.slot);
+        self.tell_of(Some(ended.task), ended.slot);
         if ended.cut && ended.cause == Cause::Repeat {
             self.excuse(ended.task, now);
         }
@@ -222,12 +236,15 @@ impl Witness {
         if outcome == Outcome::Skipped(SkipReason::Overlap) {
             self.excuse(task, now);
         }
-        self.tell_of(task, slot);
+        self.tell_of(Some(task), slot);
     }
 
-    fn tell_of(&mut self, task: TaskId, slot: DateTime<Utc>) {
-        let last = self.told.entry(task).or_insert(slot);
-        *last = slot.max(*last);
+    /// It is said what came of `slot`; of a task that is gone nobody asks.
+    fn tell_of(&mut self, task: Option<TaskId>, slot: DateTime<Utc>) {
+        if let Some(task) = task {
+            let last = self.told.entry(task).or_insert(slot);
+            *last = slot.max(*last);
+        }
     }
 
     /// None is lost: who was up, awake and undisturbed since long enough after a slot has run for it.
