@@ -38,6 +38,9 @@ mod tidy;
 
 // The scheduler's word: through crashes, clock changes, waiting and stops.
 mod clock;
+mod disk;
 mod due;
+mod many;
+mod retry;
 mod stop;
 mod storm;
