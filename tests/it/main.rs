@@ -38,6 +38,7 @@ mod tidy;
 
 // The scheduler's word: through crashes, clock changes, waiting and stops.
 mod clock;
+mod conditions;
 mod disk;
 mod due;
 mod many;
