@@ -185,6 +185,7 @@ fn start(setting: &Setting, step: &Step, context: &Context, streams: &Streams<'_
                 identity: program.identity(),
                 directory: &step.working_directory,
                 umask: setting.umask,
+                user: step.user.as_deref(),
                 arguments: std::iter::once(name).chain(step.arguments.iter().map(String::as_bytes)).collect(),
                 environment: environment.iter().map(Variable::parts).collect(),
                 stdin: stdin.as_fd(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -231,11 +232,11 @@ pub fn kill(session: i32) -> io::Result<()> {
     signal_each(session, &members.iter().collect::<Vec<_>>(), &[SIGKILL])
 }
 
-/// Ends a session that a dead daemon left behind, by the same rules; returns when it is empty or
-/// when even KILL did not help within `KILL_TIME`.
-pub fn end_session(session: i32, policy: StopPolicy) -> io::Result<()> {
+/// Ends a session that a dead daemon left behind, by the same rules; returns when it is empty, when
+/// even KILL did not help within `KILL_TIME`, or when it is to be given up.
+pub fn end_session(session: i32, policy: StopPolicy, give_up: &AtomicBool) -> io::Result<()> {
     let mut ending = Ending::new(session, policy);
-    while !is_empty(session)? && !ending.has_failed(Instant::now()) {
+    while !is_empty(session)? && !ending.has_failed(Instant::now()) && !give_up.load(Ordering::Relaxed) {
         ending.press(Instant::now())?;
         thread::sleep(STOP_PAUSE);
     }

@@ -220,6 +220,19 @@ pub fn send_signal_in_session(process: &Process, session: i32, signal: i32) -> i
     }
 }
 
+/// There are no keyrings of the kernel here.
+pub fn leave_keyring() {}
+
+/// There are no capabilities here.
+pub fn drop_capabilities() -> io::Result<()> {
+    Ok(())
+}
+
+/// Names such as `/dev/stderr` open what is open already here (fd(4)), whoever made it.
+pub fn give_pipe(_: RawFd, _: u32, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
 /// Closes the descriptors `first..=last`, as far as this process can have any.
 pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     // SAFETY: getdtablesize takes nothing.
