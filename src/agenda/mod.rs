@@ -375,22 +375,25 @@ impl Agenda {
 
     /// All runs that wait, and for what.
     pub fn waiting(&self, now: Now) -> impl Iterator<Item = Waiting> {
-        self.plan.tasks().flat_map(move |(task, _)| {
-            let entry = &self.tasks[task.index()];
-            let waited = |since: Boot| Duration::from_nanos((nanos(now.boot) - since).max(0) as u64);
-            let due = entry.due.as_ref().map(|due| Waiting {
-                task,
-                slot: due.slot,
-                cause: due.cause,
-                waited: waited(due.start_at),
-                what: entry.what_due_waits_for(due),
-            });
-            let active = entry.active.as_ref().and_then(|active| {
-                let (slot, cause) = (active.slot, active.cause);
-                Some(Waiting { task, slot, cause, waited: waited(active.waits_since), what: active.waits_for()? })
-            });
-            due.into_iter().chain(active)
-        })
+        self.plan.tasks().flat_map(move |(task, _)| self.waiting_of(task, now))
+    }
+
+    /// The runs of one task that wait: first the due one, then the active one.
+    pub fn waiting_of(&self, task: TaskId, now: Now) -> impl Iterator<Item = Waiting> {
+        let entry = &self.tasks[task.index()];
+        let waited = move |since: Boot| Duration::from_nanos((nanos(now.boot) - since).max(0) as u64);
+        let due = entry.due.as_ref().map(|due| Waiting {
+            task,
+            slot: due.slot,
+            cause: due.cause,
+            waited: waited(due.start_at),
+            what: entry.what_due_waits_for(due),
+        });
+        let active = entry.active.as_ref().and_then(|active| {
+            let (slot, cause) = (active.slot, active.cause);
+            Some(Waiting { task, slot, cause, waited: waited(active.waits_since), what: active.waits_for()? })
+        });
+        due.into_iter().chain(active)
     }
 
     fn take_in(&mut self, event: Event, now: Now) {

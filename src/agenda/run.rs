@@ -236,7 +236,10 @@ impl Agenda {
                 let run = active.run;
                 self.actions.push(Action::StopTry { run, why: StopWhy::Task });
             }
-            Some(_) => self.end_run(id, Outcome::Stopped, None, false, now),
+            Some(active) => {
+                let exit_code = active.last.and_then(|(_, code)| code);
+                self.end_run(id, Outcome::Stopped, exit_code, false, now);
+            }
             None => {}
         }
         if !self.closing && self.tasks[id.index()].due.is_some() {

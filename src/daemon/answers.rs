@@ -263,7 +263,7 @@ impl Scheduler {
 
     /// Tells those who wait for a start what it waits for by now.
     fn note_wait(&self, task: TaskId) {
-        let waits: Vec<Waiting> = self.agenda.waiting(clock::now()).filter(|wait| wait.task == task).collect();
+        let waits: Vec<Waiting> = self.agenda.waiting_of(task, clock::now()).collect();
         let brief = waits.first().is_none_or(|wait| matches!(wait.what, Wait::Start | Wait::Behind(_) | Wait::Record));
         if !brief && let Some(what) = self.waits_for(self.setting.plan.task(task), &waits) {
             let way_on =

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use crate::harness::{Daemon, Sandbox, needs, not_tested};
+use crate::harness::{Daemon, Sandbox, eventually, needs, not_tested};
 
 /// backupnizza, dynamically linked; built once, and only by the tests that need it.
 fn dynamic_program() -> &'static Path {
@@ -55,9 +55,13 @@ fn clock<'a>(sandbox: &'a Sandbox, zone: &'static str) -> Option<Clock<'a>> {
 impl Clock<'_> {
     /// From now on it is `time` (RFC 3339), and the clock goes on from there.
     fn set(&self, time: &str) {
+        self.set_seconds(seconds(time));
+    }
+
+    /// As `set`, in seconds since 1970.
+    fn set_seconds(&self, time: i128) {
         let real = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a real clock").as_millis();
-        let wanted = seconds(time) * 1_000;
-        let offset = wanted - i128::try_from(real).expect("a real clock");
+        let offset = time * 1_000 - i128::try_from(real).expect("a real clock");
         let new = self.sandbox.write("clock.new", format!("{}{:.3}", sign(offset), offset.abs() as f64 / 1_000.0));
         fs::rename(new, self.file()).expect("a new time");
     }
@@ -93,7 +97,8 @@ fn seconds(time: &str) -> i128 {
 
 /// The configuration of `tasks`, each with its keys, and of the task that beats.
 fn config(sandbox: &Sandbox, tasks: &[(&str, &str)]) {
-    let mut text = "tasks:\n  - {name: beat, schedule: \"@every 1s\", command: [\"true\"]}\n".to_owned();
+    let mut text =
+        "metrics_file: ~/metrics\ntasks:\n  - {name: beat, schedule: \"@every 1s\", command: [\"true\"]}\n".to_owned();
     for (name, keys) in tasks {
         text += &format!(
             "  - {{name: {name}, {keys}, command: [sh, -c, 'echo $BACKUPNIZZA_SLOT $(date +%Y) >> ~/{name}']}}\n"
@@ -255,6 +260,45 @@ fn a_clock_that_was_years_wrong_is_corrected_either_way() {
     again.wait_for(&["run ended", "task=t ", "success"]);
     again.stop();
     assert_eq!(slots(&sandbox, "t").len(), 4, "{}\n{}", daemon.log(), again.log());
+}
+
+/// When the next slot of `task` starts its run, in seconds since 1970, as the metrics have it.
+fn next_start(sandbox: &Sandbox, task: &str) -> i128 {
+    let name = format!("backupnizza_task_next_start_timestamp_seconds{{task=\"{task}\"}} ");
+    let value = eventually(&name, || {
+        let metrics = fs::read_to_string(sandbox.path("metrics")).ok()?;
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok())
+    });
+    value as i128
+}
+
+#[test]
+fn jitter_moves_the_start_by_the_same_each_time_and_never_the_slot() {
+    const TASKS: [&str; 3] = ["a", "b", "c"];
+    let sandbox = Sandbox::new();
+    let Some(clock) = clock(&sandbox, "UTC") else { return };
+    config(&sandbox, &TASKS.map(|task| (task, "schedule: \"0 3 * * *\", jitter: 2h")));
+    let slot = seconds("2031-05-06T03:00:00Z");
+    let mut seen = Vec::new();
+    for begin in ["2031-05-06T02:00:00Z", "2031-05-06T02:30:00Z"] {
+        clock.set(begin);
+        let mut daemon = clock.daemon();
+        seen.push(TASKS.map(|task| next_start(&sandbox, task) - slot));
+        daemon.stop();
+        fs::remove_file(sandbox.path("metrics")).expect("metrics");
+    }
+    let [a, b, c] = seen[0];
+    assert_eq!(seen[0], seen[1], "the same after each start of the daemon");
+    assert!([a, b, c].iter().all(|offset| (0..7_200).contains(offset)), "{seen:?}");
+    assert!(a != b && b != c && a != c, "{seen:?}");
+
+    clock.set_seconds(slot + a - 4);
+    let mut daemon = clock.daemon();
+    let_it_beat(&daemon);
+    daemon.wait_for(&["run started", "task=a ", "slot=2031-05-06T03:00:00+00:00", "cause=slot"]);
+    daemon.wait_for_end("a");
+    assert_eq!(slots(&sandbox, "a"), ["2031-05-06T03:00:00+00:00"]);
+    daemon.stop();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::harness::{Daemon, Sandbox, eventually, session_members};
+use crate::harness::{Daemon, Sandbox, eventually, finish, session_members};
 
 /// The entries of the ledger's history for `task`, each as text.
 fn history(sandbox: &Sandbox, task: &str) -> Vec<String> {
@@ -204,59 +204,54 @@ tasks:
     assert_eq!(session_members(session), [], "{}", daemon.log());
 }
 
-/// Starts a daemon that may have 256 descriptors, which is what macOS gives.
-fn with_few_descriptors(sandbox: &Sandbox, config: &str) -> Daemon {
-    sandbox.config(config);
-    let limited = sandbox.backupnizza(["backup.yaml"]);
-    let mut command = sandbox.command("sh");
-    command.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(limited.get_program()).args(limited.get_args());
-    Daemon::start(command)
-}
-
 #[test]
-fn hundreds_of_runs_that_are_due_at_once_all_run_with_few_descriptors_and_threads() {
+fn whatever_a_run_waits_for_is_shown_and_a_stop_ends_the_wait() {
     let sandbox = Sandbox::new();
-    // A third each: no lock, one that all share, one of its own; all wait until the last is due.
-    let task = |number: usize| {
-        let lock = match number % 3 {
-            0 => String::new(),
-            1 => "lock: {name: all, shared: true}, ".to_owned(),
-            _ => format!("lock: own{number}, "),
-        };
-        format!("  - {{name: t{number}, schedule: \"@start\", {lock}command: [\"true\"]}}\n")
+    let mut daemon = sandbox.daemon(
+        r#"
+max_concurrent_runs: 2
+secrets: [{name: vault, command: ["false"]}]
+tasks:
+  - {name: pauses, schedule: "@start", retry: {times: 1, delay: 1h}, command: ["false"]}
+  - {name: holder, schedule: "@start", lock: disk, command: [await, ~/go]}
+  - {name: locked, schedule: "@start", lock: [disk, net], command: [touch, ran]}
+  - {name: unmet, schedule: "@start", only_if: ["false"], command: [touch, ran]}
+  - {name: needy, schedule: "@start", environment: {V: {secret: vault, as: value}}, command: [touch, ran]}
+  - {name: second, schedule: "@start", command: [await, ~/go]}
+  - {name: turned, schedule: "@start", command: [touch, ran]}
+"#,
+    );
+    let client = |arguments: &[&str]| {
+        let mut client = sandbox.backupnizza(arguments.iter().copied());
+        client.env("BACKUPNIZZA_SOCKET", sandbox.socket());
+        finish(client)
     };
-    const TASKS: usize = 600;
-    let tasks: String = (0..TASKS).map(task).collect();
-    let mut daemon = with_few_descriptors(&sandbox, &format!("max_concurrent_runs: 8\ntasks:\n{tasks}"));
-    let done = || daemon.lines(&["run ended"]).len() >= TASKS;
-    let threads = || fs::read_dir(format!("/proc/{}/task", daemon.pid())).map_or(0, Iterator::count);
-    let mut most = 0;
-    eventually("all runs", || {
-        most = most.max(threads());
-        done().then_some(())
-    });
-    assert!(most < 50, "{most} threads");
-    assert_eq!(daemon.lines(&["error"]), [""; 0]);
-    assert_eq!(daemon.lines(&["run ended", "outcome=success"]).len(), TASKS);
-    daemon.stop();
-}
-
-#[test]
-fn hooks_of_hundreds_of_runs_are_all_called_a_few_at_once() {
-    const TASKS: usize = 200;
-    let sandbox = Sandbox::new();
-    let task = |number: usize| format!("  - {{name: t{number}, schedule: \"@start\", command: [\"true\"]}}\n");
-    let tasks: String = (0..TASKS).map(task).collect();
-    let hook = "[sh, -c, 'echo begins >> ~/hooks; sleep 0.1; echo ends >> ~/hooks']";
-    let mut daemon = sandbox.daemon(&format!("defaults: {{hooks: {{end: {hook}}}}}\ntasks:\n{tasks}"));
-    daemon.wait_for_lines(TASKS, &["run ended", "outcome=success"]);
-    // It waits for the hooks that have still to be called.
-    daemon.stop();
-    let (mut now, mut most, mut called) = (0, 0, 0);
-    for line in sandbox.read("hooks").lines() {
-        (now, called) = if line == "begins" { (now + 1, called + 1) } else { (now - 1, called) };
-        most = most.max(now);
+    let waits = [
+        ("pauses", "retrying", "try 2 of run 1"),
+        ("locked", "waiting", "its lock: disk, net"),
+        ("unmet", "waiting", "its condition"),
+        ("needy", "waiting", "secret vault"),
+        ("turned", "waiting", "its turn"),
+    ];
+    for (task, state, what) in waits {
+        let (name, what) = (format!(r#""name":"{task}","state":"{state}""#), format!(r#""waits_for":"{what}"#));
+        eventually(&what, || {
+            let status = client(&["status", "--json"]).stdout();
+            let (_, of_task) = status.split_once(&name)?;
+            of_task.split(r#""name":"#).next()?.contains(&what).then_some(())
+        });
+        client(&["stop", task]).expect(0);
     }
-    assert_eq!(called, TASKS);
-    assert!(most <= 16, "{most} hooks at once");
+    let ended = daemon.wait_for_end("pauses");
+    assert!(ended.contains("outcome=stopped"), "{ended}");
+    for task in ["locked", "unmet", "needy", "turned"] {
+        daemon.wait_for(&["not run", &format!("task={task} "), "outcome=stopped"]);
+        assert!(history(&sandbox, task).iter().all(|past| past.contains(" stopped")), "{task}");
+    }
+    sandbox.signal("go");
+    for task in ["holder", "second"] {
+        assert!(daemon.wait_for_end(task).contains("outcome=success"), "{}", daemon.log());
+    }
+    daemon.stop();
+    assert!(!sandbox.path("ran").exists(), "{}", daemon.log());
 }

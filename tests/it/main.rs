@@ -47,7 +47,11 @@ mod tidy;
 
 // The scheduler's word: through crashes, clock changes, waiting and stops.
 mod clock;
+mod conditions;
+mod disk;
 mod due;
+mod many;
+mod retry;
 mod slow_disk;
 mod stop;
 mod storm;

@@ -1,4 +1,5 @@
-//! Daemons that are killed at any moment while tasks run each second, and what their ledger says afterwards.
+//! Daemons that are killed, or stopped, at any moment while tasks run each second, and what their ledger says
+//! afterwards.
 //!
 //! Each run marks its beginning in a file of its own accord, so the ledger has a witness. The
 //! moments are random but the same each time; `BACKUPNIZZA_STORM` is the number of rounds.
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use crate::harness::{Daemon, Sandbox, session_members};
 
-const ROUNDS: u64 = 25;
+/// The number of rounds, and where all is to be tested.
+const ROUNDS: u64 = 20;
+const ROUNDS_OF_CI: u64 = 200;
 
 /// The longest that a daemon lives in the storm, in milliseconds.
 const LIFE_MAX: u64 = 2_500;
@@ -36,8 +39,17 @@ tasks:
     schedule: "@every 5s"
     missed_delay: 1s
     command: [sh, -c, 'echo "$BACKUPNIZZA_TASK $BACKUPNIZZA_RUN $$" >> ~/marks; await never']
+  - name: failing
+    schedule: "@every 3s"
+    retry: {times: 2, delay: 1s}
+    command: [sh, -c, 'echo "$BACKUPNIZZA_TASK $BACKUPNIZZA_RUN $$" >> ~/marks; exit 7']
+  - name: stubborn
+    schedule: "@every 4s"
+    command: [sh, -c, 'trap "" INT; echo "$BACKUPNIZZA_TASK $BACKUPNIZZA_RUN $$" >> ~/marks; await never']
   - {name: clock, schedule: "* * * * *", command: [sh, -c, 'echo "$BACKUPNIZZA_TASK $BACKUPNIZZA_RUN $$" >> ~/marks']}
 "#;
+
+const TASKS: [&str; 7] = ["quick", "queue", "hooked", "endless", "failing", "stubborn", "clock"];
 
 /// What all ledgers of the storm said of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +127,37 @@ fn random(state: &mut u64, below: u64) -> u64 {
     (*state >> 33) % below
 }
 
+fn rounds() -> u64 {
+    let default = if std::env::var_os("CI").is_some() { ROUNDS_OF_CI } else { ROUNDS };
+    std::env::var("BACKUPNIZZA_STORM").map_or(default, |rounds| number(&rounds))
+}
+
 #[test]
 fn killed_at_any_moment_nothing_is_lost_and_nothing_runs_twice() {
-    let rounds = std::env::var("BACKUPNIZZA_STORM").map_or(ROUNDS, |rounds| number(&rounds));
+    let history = storm(rounds(), |daemon| {
+        daemon.signal("KILL");
+        daemon.wait();
+    });
+    judge_cuts(&history, "crashed");
+}
+
+#[test]
+fn stopped_at_any_moment_all_is_recorded_and_goes_on_from_there() {
+    // Each takes the grace of those that do not want to end.
+    let history = storm(rounds() / 2, |daemon| {
+        let was_ready = !daemon.lines(&["ready", "tasks="]).is_empty();
+        daemon.signal("TERM");
+        let status = daemon.wait();
+        assert!(status.success() || !was_ready, "{status}: {}", daemon.log());
+    });
+    let crashed = history.ended.values().filter(|outcome| *outcome == "crashed").count();
+    assert_eq!(crashed, 0, "what runs is stopped, and that is recorded");
+    judge_cuts(&history, "stopped");
+}
+
+/// Lets daemons live, one after another, for a random time each, until `end` ends them; then one more, which goes on
+/// from there until all has run again.
+fn storm(rounds: u64, end: impl Fn(&mut Daemon)) -> History {
     let sandbox = Sandbox::new();
     sandbox.config(CONFIG);
     let mut history = History::default();
@@ -127,17 +167,20 @@ fn killed_at_any_moment_nothing_is_lost_and_nothing_runs_twice() {
         // Some moments come before the daemon is ready, most while tasks run.
         let life = Duration::from_millis(random(&mut seed, LIFE_MAX));
         assert!(daemon.lives_for(life), "round {round}: {}", daemon.log());
-        daemon.signal("KILL");
-        daemon.wait();
+        end(&mut daemon);
         for word in ["damaged", "defect", "cannot"] {
             assert_eq!(daemon.lines(&[word]), [""; 0], "round {round}: {}", daemon.log());
         }
         history.read(&ledger(&sandbox));
     }
     let mut last = sandbox.daemon_again();
+    for task in TASKS.iter().filter(|task| **task != "clock") {
+        last.wait_for(&["run started", &format!("task={task} ")]);
+    }
     last.stop();
     history.read(&ledger(&sandbox));
     judge(&history, &marks(&sandbox));
+    history
 }
 
 fn ledger(sandbox: &Sandbox) -> String {
@@ -166,7 +209,8 @@ fn judge(history: &History, marks: &[(String, u64, u32)]) {
     for (task, run, session) in marks {
         assert_eq!(session_members(*session), [], "a session of {task} survived");
         if task != "hook" {
-            assert!(seen.insert(*run), "run {run} began twice");
+            let is_first = seen.insert(*run);
+            assert!(is_first || task == "failing", "run {run} began twice");
             assert_eq!(history.started.get(run).map(|run| &run.task), Some(task), "run {run} is lost");
         }
     }
@@ -174,19 +218,9 @@ fn judge(history: &History, marks: &[(String, u64, u32)]) {
     let unmarked: Vec<_> = history.ended.iter().filter(unmarked).collect();
     assert!(unmarked.is_empty(), "runs that succeeded without having begun: {unmarked:?}");
 
-    for task in ["quick", "queue", "hooked", "endless", "clock"] {
+    for task in TASKS {
         judge_slots(history, task);
-        judge_repeats(history, task);
     }
-    let crashed = history.ended.values().filter(|outcome| *outcome == "crashed").count();
-    let repeated = history.started.values().filter(|run| run.cause == "repeat").count();
-    let _ = writeln!(
-        std::io::stderr(),
-        "{} runs, {} marks, {crashed} crashed, {repeated} repeated",
-        history.started.len(),
-        marks.len()
-    );
-    assert!(crashed > 3 && repeated > 0, "no storm at all");
 }
 
 /// No slot started twice, none both started and passed over, all in their order.
@@ -207,15 +241,28 @@ fn comparable(slot: &str) -> String {
     format!("{whole}.{decimals:0<9}")
 }
 
-/// A repetition follows a run that was cut and is none itself.
-fn judge_repeats(history: &History, task: &str) {
-    let mut before: Option<(u64, &Run)> = None;
-    for (run, what) in history.runs_of(task) {
-        if what.cause == "repeat" {
-            let (cut, repeated) = before.unwrap_or_else(|| panic!("run {run} repeats nothing"));
-            assert_eq!(history.ended.get(&cut).map(String::as_str), Some("crashed"), "run {run} repeats run {cut}");
-            assert_ne!(repeated.cause, "repeat", "run {run} is the second repetition");
+/// Each run that was cut, which has this outcome, is followed by another: its repetition, which is none of a repetition,
+/// or one for a slot that came meanwhile.
+fn judge_cuts(history: &History, outcome: &str) {
+    let cut = |run: u64| history.ended.get(&run).is_some_and(|ended| ended == outcome);
+    let (mut all_cut, mut repeated) = (0, 0);
+    for task in TASKS {
+        let mut before: Option<(u64, &Run)> = None;
+        for (run, what) in history.runs_of(task) {
+            if what.cause == "repeat" {
+                repeated += 1;
+                let (last, of_what) = before.unwrap_or_else(|| panic!("run {run} repeats nothing"));
+                assert!(cut(last), "run {run} repeats run {last}, which was not cut");
+                assert_ne!(of_what.cause, "repeat", "run {run} is the second repetition");
+            }
+            all_cut += usize::from(cut(run));
+            before = Some((run, what));
         }
-        before = Some((run, what));
+        let (last, _) = before.unwrap_or_else(|| panic!("{task} never ran"));
+        let goes_on = task == "clock" || outcome == "stopped" || !cut(last);
+        assert!(goes_on, "run {last} of {task} was cut and nothing followed");
     }
+    let _ =
+        writeln!(std::io::stderr(), "{} runs, {all_cut} {outcome}, {repeated} of them repeated", history.started.len());
+    assert!(all_cut > 3 && repeated > 0, "no storm at all");
 }
