@@ -244,7 +244,10 @@ fn stop(task: String, socket: Option<PathBuf>) -> Result<u8, Error> {
     let conversation = ask(&Request::Stop { task }, socket)?;
     match conversation.follow(&mut io::sink(), &mut note)? {
         Followed::ToEnd(_) | Followed::Told => Ok(0),
-        Followed::Detached(_) => Ok(1),
+        Followed::Detached(_) => {
+            note("detached; the run is still being stopped, `backupnizza status` tells");
+            Ok(1)
+        }
     }
 }
 

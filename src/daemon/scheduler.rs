@@ -21,7 +21,7 @@ use crate::file_locks::{self, Held, NotTaken, Wanted};
 use crate::ledger::{self, Ledger};
 use crate::log;
 use crate::metrics::{self, Snapshot, TaskSnapshot};
-use crate::outcome::{Outcome, RunId};
+use crate::outcome::{Outcome, RunId, SkipReason};
 use crate::output::Record;
 use crate::plan::{LockRequest, OutputMode, TaskId};
 use crate::runner::{self, Context, Happening, Hook, RunSwitch, Setting, StopOrder, StopSwitch, Streams, TryEnd};
@@ -277,7 +277,10 @@ impl Scheduler {
             Action::NotRun { task, slot, outcome, .. } => {
                 self.counts.count(task, outcome);
                 let slot = self.time(slot);
-                log::warn("not run", &[("task", self.name(task)), ("slot", &slot), ("outcome", &outcome)]);
+                // That a condition does not hold is what it is there for; `stale` tells when it has held too seldom.
+                let is_as_meant = outcome == Outcome::Skipped(SkipReason::Condition);
+                let level = if is_as_meant { log::Level::Info } else { log::Level::Warn };
+                log::event(level, "not run", &[("task", self.name(task)), ("slot", &slot), ("outcome", &outcome)]);
                 self.desk.not_run(task, outcome, self.agenda.is_due(task));
             }
             Action::ManualAnswer { .. } | Action::StopAnswer { .. } => {}
@@ -389,7 +392,7 @@ impl Scheduler {
     fn tell_of_start(&self) {
         let plan = &self.setting.plan;
         let now = clock::now();
-        let zone = plan.zone.offset_at(now.wall);
+        let zone = if plan.zone == clock::Zone::Utc { "utc" } else { "local" };
         let memory = self.setting.secretbox.arena().protection();
         let next = plan.tasks().filter_map(|(id, _)| self.agenda.next_start(id, now)).min();
         let next = next.map_or("none".to_owned(), |time| self.time(time));
@@ -399,6 +402,7 @@ impl Scheduler {
                 ("version", &env!("CARGO_PKG_VERSION")),
                 ("config", &plan.file.display()),
                 ("zone", &zone),
+                ("offset", &plan.zone.offset_at(now.wall)),
                 ("memory", &format!("{memory:?}").to_lowercase()),
                 ("tasks", &plan.tasks().filter(|(_, task)| task.enabled).count()),
                 ("next", &next),

@@ -163,18 +163,19 @@ impl Table {
         blocks.join("\n")
     }
 
-    /// As wide as the cells, less what the widest columns have too much: first down to their longest words, then
-    /// to the least. `None`: that is still too wide.
+    /// As wide as the cells, less what the widest columns have too much: first down to their longest words (a
+    /// third of all at most, so that one endless name leaves room for the others), then to the least. `None`: that
+    /// is still too wide.
     fn widths(&self, limit: usize) -> Option<Vec<usize>> {
         let lines = |column: usize| self.rows.iter().flat_map(move |row| row.cells[column].shown());
         let natural = |column: usize| lines(column).map(|line| columns(line)).max().unwrap_or(0);
-        let longest_word = |column: usize| {
-            let words = lines(column).flat_map(|line| line.split([' ', '\t'])).map(columns);
-            words.max().unwrap_or(0).max(COLUMN_MIN)
-        };
         let head = |column: usize| columns(self.head[column]);
         let mut widths: Vec<usize> = (0..self.head.len()).map(|column| natural(column).max(head(column))).collect();
         let limit = limit.saturating_sub(GAP * widths.len().saturating_sub(1));
+        let longest_word = |column: usize| {
+            let words = lines(column).flat_map(|line| line.split([' ', '\t'])).map(columns);
+            words.max().unwrap_or(0).min(limit / 3).max(COLUMN_MIN)
+        };
         let words: Vec<usize> = (0..self.head.len()).map(longest_word).collect();
         for least in [words, vec![COLUMN_MIN; widths.len()]] {
             while widths.iter().sum::<usize>() > limit {
@@ -268,6 +269,15 @@ mod tests {
         table.push(vec!["/usr/bin/rclone".to_owned().into(), "rclone-config as command".to_owned().into()]);
         let text = on_terminal(&table, 34);
         assert!(text.ends_with("/usr/bin/rclone  rclone-config as\n                 command\n"), "{text}");
+    }
+
+    #[test]
+    fn an_endless_name_leaves_room_for_the_others() {
+        let mut table = Table::new(&["TASK", "LAST"]);
+        table.push(vec!["n".repeat(128).into(), "failure (exit 12) 4s ago, took 10m12s".to_owned().into()]);
+        let text = on_terminal(&table, 80);
+        assert!(text.contains("failure (exit 12) 4s ago, took 10m12s\n"), "{text}");
+        assert_eq!(text.matches('n').count(), 128, "{text}");
     }
 
     #[test]

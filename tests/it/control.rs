@@ -195,6 +195,22 @@ fn ctrl_c_lets_go_of_a_run_that_goes_on() {
 }
 
 #[test]
+fn ctrl_c_lets_go_of_a_run_that_is_being_stopped() {
+    let sandbox = Sandbox::new();
+    let config = SLOW.replace("'echo", "\"trap '' INT; echo").replace("done']", "done\"]");
+    let daemon = daemon(&sandbox, &config);
+    ask(&sandbox, ["run", "slow", "--detach"]).expect(0);
+    sandbox.await_file("begun");
+    let stop = running(&mut client(&sandbox, ["stop", "slow"]));
+    daemon.wait_for(&["stopping", "task=slow"]);
+    stop.signal("INT");
+    let said = stop.finish().expect(1).stderr;
+    assert!(said.contains("detached; the run is still being stopped"), "{said}");
+    sandbox.signal("go");
+    assert!(daemon.wait_for_end("slow").contains("outcome=stopped"));
+}
+
+#[test]
 fn a_detached_run_and_a_stopped_one() {
     let sandbox = Sandbox::new();
     let daemon = daemon(&sandbox, SLOW);

@@ -137,3 +137,20 @@ fn whoever_comes_from_elsewhere_is_shown_a_before_and_an_after() {
         assert!(begin("# before: ") >= 1 && begin("# after\n") == 1, "{origin}");
     }
 }
+
+#[test]
+fn every_link_within_it_leads_somewhere() {
+    let text = readme();
+    let slug = |heading: &str| -> String {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    let is_heading = |line: &&str| line.starts_with('#') && line.trim_start_matches('#').starts_with(' ');
+    let slugs: Vec<String> =
+        text.lines().filter(is_heading).map(|line| slug(line.trim_start_matches('#').trim())).collect();
+    let targets: Vec<&str> = text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(targets.len() > 20);
+    for target in targets {
+        assert!(slugs.iter().any(|slug| slug == target), "#{target}");
+    }
+}

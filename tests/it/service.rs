@@ -280,8 +280,27 @@ fn the_journal_gets_priorities_and_no_second_time() {
     assert!(log.lines().any(|line| line.starts_with("<6>info  task=t") && line.ends_with("| said")), "{log}");
     assert!(log.lines().any(|line| line.starts_with("<3>error run ended task=t")), "{log}");
     assert!(log.lines().all(|line| line.starts_with('<')), "{log}");
+}
+
+#[test]
+fn json_has_the_same_keys_in_every_line() {
     let log = journal("json", 0);
-    assert!(log.lines().all(|line| line.starts_with('<') && line[3..].starts_with("{\"time\":\"")), "{log}");
+    let mut about = Vec::new();
+    for line in log.lines() {
+        assert!(line.starts_with('<'), "{log}");
+        let event: serde_yaml::Mapping = serde_yaml::from_str(&line[3..]).expect("JSON");
+        let keys: Vec<&str> = event.keys().filter_map(|key| key.as_str()).collect();
+        assert_eq!(keys[..3], ["time", "level", "message"], "{line}");
+        about.push((event["message"].as_str().expect("a text").to_owned(), keys[3..].join(" ")));
+    }
+    for (message, keys) in [
+        ("ready", "version config zone offset memory tasks next"),
+        ("run started", "task run slot cause attempt"),
+        ("said", "task step run"),
+        ("run ended", "task run outcome took exit_code"),
+    ] {
+        assert!(about.iter().any(|event| *event == (message.to_owned(), keys.to_owned())), "{message}: {about:?}");
+    }
 }
 
 #[test]
