@@ -224,12 +224,13 @@ fn without_helpers(members: &[Process]) -> Vec<&Process> {
 /// Whether an ancestor within the session manages its helpers. The walk is bounded, as the
 /// listing is no snapshot and pids may be used again while it is made.
 fn is_helper(process: &Process, members: &[Process]) -> bool {
+    let manages = |name: &String| MANAGES_ITS_HELPERS.contains(&name.as_str());
     let mut parent = process.parent;
     for _ in 0..members.len() {
         let Some(ancestor) = members.iter().find(|member| member.pid == parent) else {
             return false;
         };
-        if MANAGES_ITS_HELPERS.contains(&ancestor.name.as_str()) {
+        if manages(&ancestor.name) || manages(&ancestor.called) {
             return true;
         }
         parent = ancestor.parent;
@@ -253,7 +254,8 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, name: &str) -> Process {
-        Process { pid, parent, session: 10, started: 0, name: name.to_owned(), zombie: false }
+        let called = String::new();
+        Process { pid, parent, session: 10, started: 0, name: name.to_owned(), called, zombie: false }
     }
 
     #[test]
@@ -267,6 +269,13 @@ mod tests {
         ];
         let asked: Vec<i32> = without_helpers(&members).iter().map(|process| process.pid).collect();
         assert_eq!(asked, [10, 11, 14]);
+    }
+
+    #[test]
+    fn a_file_of_another_name_is_restic_where_it_was_called_so() {
+        let leader = Process { called: "restic".to_owned(), ..process(10, 1, "restic_0.18") };
+        let members = [leader, process(11, 10, "rclone")];
+        assert_eq!(without_helpers(&members), [&members[0]]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod source;
 
 // Runs: from the command to its outcome.
 mod run;
+mod swap;
 
 // The two programs that run tasks.
 mod daemon;
