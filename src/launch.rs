@@ -7,7 +7,6 @@
 //! descriptors. End of file on the socket tells the daemon that exec worked.
 
 use std::ffi::{CStr, OsStr};
-use std::fs;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +21,7 @@ use zeroize::Zeroize;
 use crate::error::Error;
 use crate::plan::RunAs;
 use crate::program::Identity;
-use crate::sys::{self, LauncherImage};
+use crate::sys::{self, LauncherImage, OpenProgram};
 
 /// The hidden command by which this program is told that it is a launcher.
 pub const COMMAND: &str = "__launch";
@@ -177,9 +176,10 @@ impl Launcher {
     /// What the launcher says went wrong: a stage, then an errno.
     fn report(&mut self, stage: u8) -> Error {
         let mut errno = [0; 4];
-        let reason = match self.socket.read_exact(&mut errno) {
-            Ok(()) => io::Error::from_raw_os_error(i32::from_le_bytes(errno)).to_string(),
-            Err(_) => "no reason given".to_owned(),
+        let reason = match self.socket.read_exact(&mut errno).map(|()| i32::from_le_bytes(errno)) {
+            Ok(0) => String::new(),
+            Ok(errno) => format!(": {}", io::Error::from_raw_os_error(errno)),
+            Err(_) => ": no reason given".to_owned(),
         };
         let what = match stage {
             stage if stage == Stage::Directory as u8 => "cannot go to its working directory",
@@ -190,7 +190,7 @@ impl Launcher {
             stage if stage == Stage::Frame as u8 => "the launcher did not understand the daemon",
             _ => "cannot lay out its descriptors",
         };
-        Error::new("launcher", format!("{what}: {reason}"))
+        Error::new("launcher", format!("{what}{reason}"))
     }
 }
 
@@ -329,8 +329,8 @@ fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, F
     at(Stage::Directory, std::env::set_current_dir(OsStr::from_bytes(received.directory.to_bytes())))?;
     sys::set_umask(received.header.umask);
     sys::restore_signals();
-    at(Stage::Identity, compare(received.program, &received.header.identity))?;
-    let error = sys::exec(received.program, &received.arguments, &received.environment);
+    let program = at(Stage::Identity, open_known(received.program, &received.header.identity))?;
+    let error = program.exec(received.program, &received.arguments, &received.environment);
     frame.zeroize();
     Err((Stage::Exec, error))
 }
@@ -403,11 +403,12 @@ fn give_pipes(user: &Credentials, files: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-fn compare(program: &CStr, identity: &[u8; Identity::BYTES]) -> io::Result<()> {
-    let path = Path::new(OsStr::from_bytes(program.to_bytes()));
-    let now = Identity::of(&fs::metadata(path)?);
+/// Opens the program, which must be the file that the daemon looked at.
+fn open_known(path: &CStr, identity: &[u8; Identity::BYTES]) -> io::Result<OpenProgram> {
+    let program = OpenProgram::open(Path::new(OsStr::from_bytes(path.to_bytes())))?;
+    let now = Identity::of(&program.metadata()?);
     if now.change(&Identity::from_bytes(identity)).is_some() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(())
+    Ok(program)
 }

@@ -206,15 +206,15 @@ impl Ending {
         let members = members(self.session)?;
         let mut to_ask = without_helpers(&members);
         to_ask.retain(|process| !self.asked.iter().any(|before| is_same(before, process)));
-        to_ask.retain(|process| now >= self.asks_all_from || !is_too_young(&process.name, sys::age(process)));
+        to_ask.retain(|process| now >= self.asks_all_from || !is_too_young(process, sys::age(process)));
         self.asked.extend(to_ask.iter().map(|&process| process.clone()));
         signal_each(self.session, &to_ask, &[number(self.signal), SIGCONT])
     }
 }
 
-fn is_too_young(name: &str, age: Duration) -> bool {
+fn is_too_young(process: &Process, age: Duration) -> bool {
     let (program, grown_up) = NOT_ASKED_WHEN_YOUNG;
-    name == program && age < grown_up
+    (process.name == program || process.called == program) && age < grown_up
 }
 
 fn is_same(one: &Process, other: &Process) -> bool {
@@ -262,12 +262,13 @@ fn without_helpers(members: &[Process]) -> Vec<&Process> {
 /// Whether an ancestor within the session manages its helpers. The walk is bounded, as the
 /// listing is no snapshot and pids may be used again while it is made.
 fn is_helper(process: &Process, members: &[Process]) -> bool {
+    let manages = |name: &String| MANAGES_ITS_HELPERS.contains(&name.as_str());
     let mut parent = process.parent;
     for _ in 0..members.len() {
         let Some(ancestor) = members.iter().find(|member| member.pid == parent) else {
             return false;
         };
-        if MANAGES_ITS_HELPERS.contains(&ancestor.name.as_str()) {
+        if manages(&ancestor.name) || manages(&ancestor.called) {
             return true;
         }
         parent = ancestor.parent;
@@ -291,7 +292,8 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, name: &str) -> Process {
-        Process { pid, parent, session: 10, started: 0, name: name.to_owned(), zombie: false }
+        let called = String::new();
+        Process { pid, parent, session: 10, started: 0, name: name.to_owned(), called, zombie: false }
     }
 
     #[test]
@@ -310,8 +312,16 @@ mod tests {
     #[test]
     fn restic_is_not_asked_before_it_can_know_its_lock() {
         let seconds = Duration::from_secs;
-        assert!(is_too_young("restic", seconds(0)) && is_too_young("restic", seconds(9)));
-        assert!(!is_too_young("restic", seconds(10)) && !is_too_young("rclone", seconds(0)));
+        let restic = process(10, 1, "restic");
+        assert!(is_too_young(&restic, seconds(0)) && is_too_young(&restic, seconds(9)));
+        assert!(!is_too_young(&restic, seconds(10)) && !is_too_young(&process(10, 1, "rclone"), seconds(0)));
+    }
+
+    #[test]
+    fn a_file_of_another_name_is_restic_where_it_was_called_so() {
+        let leader = Process { called: "restic".to_owned(), ..process(10, 1, "restic_0.18") };
+        let members = [leader, process(11, 10, "rclone")];
+        assert_eq!(without_helpers(&members), [&members[0]]);
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! What only Linux has: memfd_secret, sealed memfds, pidfds, /proc.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::ffi::{CStr, OsStr};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use super::process::{exec_path, null_terminated};
 use super::{Interest, Process, Protection, Watched, check, poll, session_of};
 
 pub const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
@@ -179,6 +181,45 @@ fn memfd(flags: libc::c_uint) -> io::Result<RawFd> {
     check(unsafe { libc::memfd_create(c"backupnizza".as_ptr(), flags) })
 }
 
+/// A program that is about to be executed: this very file, whatever stands at its path by then.
+pub struct OpenProgram(File);
+
+impl OpenProgram {
+    /// Opens the file at `path`, its links followed. It need not be readable (open(2), O_PATH).
+    pub fn open(path: &Path) -> io::Result<OpenProgram> {
+        File::options().read(true).custom_flags(libc::O_PATH).open(path).map(OpenProgram)
+    }
+
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.0.metadata()
+    }
+
+    /// Replaces this process by the program. Comes back only with an error.
+    ///
+    /// A script goes by `path`: its interpreter would have to open the descriptor, which is closed on exec, so the kernel
+    /// says ENOENT (execveat(2)). It does so too where a program's own loader is missing, and says the same again then.
+    pub fn exec(&self, path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> io::Error {
+        let (listed, variables) = (null_terminated(arguments), null_terminated(environment));
+        // SAFETY: both arrays end in null and their strings outlive the call.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                self.0.as_raw_fd(),
+                c"".as_ptr(),
+                listed.as_ptr(),
+                variables.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // The last two from a filter of system calls; nobody can bring about any of them by exchanging the file.
+            Some(libc::ENOENT | libc::ENOSYS | libc::EPERM) => exec_path(path, arguments, environment),
+            _ => error,
+        }
+    }
+}
+
 /// The process at the other end of a socket, as it was when it connected.
 pub struct Peer {
     pub pid: i32,
@@ -245,7 +286,16 @@ pub fn pids() -> io::Result<Vec<i32>> {
 /// One process, `None` if there is none with this pid.
 pub fn process(pid: i32) -> Option<Process> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(pid, &String::from_utf8_lossy(&stat))
+    let process = parse_stat(pid, &String::from_utf8_lossy(&stat))?;
+    let leads = process.session == pid;
+    Some(Process { called: if leads { called(pid) } else { String::new() }, ..process })
+}
+
+/// The base name of the first argument with which `pid` was started.
+fn called(pid: i32) -> String {
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let first = command_line.split(|&byte| byte == 0).next().unwrap_or_default();
+    Path::new(OsStr::from_bytes(first)).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// For how long `process` has been there; a program that replaced another counts from that one's start.
@@ -271,6 +321,7 @@ fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
     Some(Process {
         pid,
         name: name.to_owned(),
+        called: String::new(),
         zombie: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,

@@ -1,6 +1,7 @@
 //! What only macOS has: libproc, LOCAL_PEERPID, its clocks.
 
 use std::ffi::{CStr, OsStr};
+use std::fs::{self, Metadata};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use super::process::exec_path;
 use super::{Process, Protection, check, session_of};
 
 /// Rust's runtime ignores SIGPIPE, which is all that a flag could do here.
@@ -125,6 +127,25 @@ impl LauncherImage {
     }
 }
 
+/// A program that is about to be executed. There is no way here but by its path.
+pub struct OpenProgram(Metadata);
+
+impl OpenProgram {
+    /// Looks at the file at `path`, its links followed.
+    pub fn open(path: &Path) -> io::Result<OpenProgram> {
+        fs::metadata(path).map(OpenProgram)
+    }
+
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        Ok(self.0.clone())
+    }
+
+    /// Replaces this process by the program at `path`. Comes back only with an error.
+    pub fn exec(&self, path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> io::Error {
+        exec_path(path, arguments, environment)
+    }
+}
+
 /// The process at the other end of a socket.
 pub struct Peer {
     pub pid: i32,
@@ -192,6 +213,7 @@ pub fn process(pid: i32) -> Option<Process> {
         session: session_of(pid)?,
         started: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
         name: String::from_utf8_lossy(&name).into_owned(),
+        called: String::new(),
         zombie: info.pbi_status == libc::SZOMB,
     })
 }

@@ -43,11 +43,11 @@ pub use descriptor::{
 };
 pub use environment::{overwrite_variable, variables};
 pub use os::{
-    LauncherImage, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory, give_pipe,
-    machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
+    LauncherImage, OpenProgram, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
+    give_pipe, machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
 };
 pub use process::{
-    ExitKind, Process, exec, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
+    ExitKind, Process, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
     wait_without_reaping,
 };
 pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, terminal_width, wait_for_line};

@@ -15,8 +15,11 @@ pub struct Process {
     /// When it started, in a unit and from an origin of the system's own: with the pid it names
     /// one process of this boot.
     pub started: u64,
-    /// The base name of its program, cut to 15 bytes.
+    /// The base name of its program's file, cut to 15 bytes; of a script the script's.
     pub name: String,
+    /// The base name by which the leader of a session was called: the program that a launcher becomes may have a file of
+    /// another name. Empty for others, and where it cannot be told.
+    pub called: String,
     pub zombie: bool,
 }
 
@@ -105,7 +108,7 @@ pub fn restore_signals() {
 }
 
 /// Replaces this process by the program at `path`. Comes back only with an error.
-pub fn exec(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> io::Error {
+pub(super) fn exec_path(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> io::Error {
     let arguments = null_terminated(arguments);
     let environment = null_terminated(environment);
     // SAFETY: both arrays end in null and their strings outlive the call.
@@ -113,6 +116,6 @@ pub fn exec(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> io::Erro
     io::Error::last_os_error()
 }
 
-fn null_terminated(strings: &[&CStr]) -> Vec<*const c_char> {
+pub(super) fn null_terminated(strings: &[&CStr]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }

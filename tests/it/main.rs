@@ -19,6 +19,7 @@ mod source;
 mod hooks;
 mod recipes;
 mod run;
+mod swap;
 
 // The two programs that run tasks.
 mod daemon;
