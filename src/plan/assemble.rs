@@ -1,15 +1,17 @@
 //! Merges the layers of each task: step over task over profiles over `defaults`.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::iter;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::{Programs, TaskSpec, Work};
 use super::command::{StepSpec, Variable};
 use super::exit_codes;
 use super::layer::{HooksLayer, Layer, Setting};
-use super::{Condition, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
+use super::{Condition, ExitCodes, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
 use super::{Host, Signal, Step, StopPolicy, Task, Value};
 
 const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(30);
@@ -37,6 +39,46 @@ pub(super) struct Assembler<'p, 'c> {
     profiles: &'p [(&'c str, Layer)],
     programs: &'p mut Programs,
     bytes: usize,
+    pools: Pools,
+}
+
+/// What many tasks have alike.
+#[derive(Default)]
+struct Pools {
+    environments: Pool<[(String, Value)]>,
+    directories: Pool<Path>,
+    exit_codes: Pool<ExitCodes>,
+    hooks: Pool<Step>,
+}
+
+/// The latest values of a kind, so that what is the same again is kept once.
+struct Pool<T: ?Sized> {
+    latest: Vec<Arc<T>>,
+    next: usize,
+}
+
+/// Each new value is compared with so many.
+const POOL_MAX: usize = 8;
+
+impl<T: ?Sized> Default for Pool<T> {
+    fn default() -> Self {
+        Pool { latest: Vec::new(), next: 0 }
+    }
+}
+
+impl<T: ?Sized + PartialEq> Pool<T> {
+    fn share<V: Borrow<T> + Into<Arc<T>>>(&mut self, value: V) -> Arc<T> {
+        if let Some(known) = self.latest.iter().find(|known| ***known == *value.borrow()) {
+            return known.clone();
+        }
+        let value: Arc<T> = value.into();
+        match self.latest.get_mut(self.next) {
+            Some(place) => *place = value.clone(),
+            None => self.latest.push(value.clone()),
+        }
+        self.next = (self.next + 1) % POOL_MAX;
+        value
+    }
 }
 
 /// What a task gives to each of its commands.
@@ -45,7 +87,7 @@ struct Context<'l> {
     /// In order of name.
     environment: Vec<(&'l str, &'l Value)>,
     pass_environment: PassEnvironment,
-    working_directory: PathBuf,
+    working_directory: &'l Path,
     needed: bool,
 }
 
@@ -56,7 +98,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
         profiles: &'p [(&'c str, Layer)],
         programs: &'p mut Programs,
     ) -> Self {
-        Assembler { host, defaults, profiles, programs, bytes: 0 }
+        Assembler { host, defaults, profiles, programs, bytes: 0, pools: Pools::default() }
     }
 
     /// The profiles' indices by name.
@@ -77,9 +119,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
             pass_environment: pick(layers, |layer| &layer.pass_environment)
                 .cloned()
                 .unwrap_or(PassEnvironment::Named(Vec::new())),
-            working_directory: pick(layers, |layer| &layer.working_directory)
-                .cloned()
-                .unwrap_or_else(|| self.host.home.clone()),
+            working_directory: pick(layers, |layer| &layer.working_directory).unwrap_or(&self.host.home),
             needed: enabled,
         };
         let (steps, finally) = self.work(spec, &context);
@@ -148,9 +188,9 @@ impl<'p, 'c> Assembler<'p, 'c> {
         context: &Context<'_>,
     ) -> Step {
         let working_directory = match &spec.working_directory {
-            Setting::Unset => context.working_directory.clone(),
-            Setting::Reset => self.host.home.clone(),
-            Setting::To(path) => path.clone(),
+            Setting::Unset => context.working_directory,
+            Setting::Reset => &self.host.home,
+            Setting::To(path) => path,
         };
         let codes = context.layers.iter().map(|layer| &layer.exit_codes).chain([&spec.exit_codes]);
         self.bytes += environment
@@ -160,20 +200,20 @@ impl<'p, 'c> Assembler<'p, 'c> {
         self.bytes += spec.line.arguments.iter().map(|argument| size_of::<String>() + argument.len()).sum::<usize>();
         let own_path = environment.iter().find(|(name, _)| name == "PATH").and_then(|(_, value)| value.text());
         let pin = spec.line.sha256;
-        let program = self.programs.add(&spec.line.program, &working_directory, own_path, pin, context.needed);
+        let program = self.programs.add(&spec.line.program, working_directory, own_path, pin, context.needed);
         Step {
             name,
             program,
             arguments: spec.line.arguments.clone(),
-            environment,
+            environment: self.pools.environments.share(environment),
             pass_environment: context.pass_environment.clone(),
             stdin: spec.line.stdin,
-            exit_codes: exit_codes::merge(&spec.line.program, codes),
+            exit_codes: self.pools.exit_codes.share(exit_codes::merge(&spec.line.program, codes)),
             timeout: match spec.timeout {
                 Setting::Unset | Setting::Reset => timeout,
                 Setting::To(timeout) => Some(timeout),
             },
-            working_directory,
+            working_directory: self.pools.directories.share(working_directory.to_owned()),
         }
     }
 
@@ -193,12 +233,14 @@ impl<'p, 'c> Assembler<'p, 'c> {
             missed_delay: *pick(layers, |layer| &layer.missed_delay).unwrap_or(&DEFAULT_MISSED_DELAY),
             jitter: *pick(layers, |layer| &layer.jitter).unwrap_or(&Duration::ZERO),
             locks: pick(layers, |layer| &layer.locks).cloned().unwrap_or_default(),
-            only_if: pick(layers, |layer| &layer.only_if).map(|condition| Condition {
-                check: self.side_step(&condition.check, "only_if", context),
-                recheck: match condition.recheck {
-                    Setting::Unset | Setting::Reset => DEFAULT_RECHECK,
-                    Setting::To(recheck) => recheck,
-                },
+            only_if: pick(layers, |layer| &layer.only_if).map(|condition| {
+                Box::new(Condition {
+                    check: self.side_step(&condition.check, "only_if", context),
+                    recheck: match condition.recheck {
+                        Setting::Unset | Setting::Reset => DEFAULT_RECHECK,
+                        Setting::To(recheck) => recheck,
+                    },
+                })
             }),
             run_anyway_after: pick(layers, |layer| &layer.run_anyway_after).copied(),
             max_wait: pick(layers, |layer| &layer.max_wait).copied(),
@@ -211,7 +253,10 @@ impl<'p, 'c> Assembler<'p, 'c> {
     fn hooks(&mut self, layers: &[&Layer], context: &Context<'_>) -> Hooks {
         let mut hook = |name: &str, of: fn(&HooksLayer) -> &Setting<StepSpec>| {
             let spec = pick_within(layers, |layer| &layer.hooks, |hooks| of(hooks))?;
-            Some(Box::new(self.side_step(spec, name, context)))
+            {
+                let step = self.side_step(spec, name, context);
+                Some(self.pools.hooks.share(step))
+            }
         };
         Hooks {
             start: hook("start", |hooks| &hooks.start),

@@ -78,7 +78,7 @@ fn warn_of_task(plan: &Plan, task: &Task, place: &str, warnings: &mut Vec<Proble
 
 fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
     let mut found = Vec::new();
-    for (name, value) in &step.environment {
+    for (name, value) in step.environment.iter() {
         found.extend(warn_of_variable(name, value, place));
     }
     if !step.exit_codes.success.contains(0) {

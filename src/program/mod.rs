@@ -127,7 +127,7 @@ fn of_script(script: &Path, error: Error) -> Error {
 }
 
 struct Inspection<'a> {
-    viewer: Viewer,
+    viewer: &'static Viewer,
     path_variable: &'a OsStr,
     warnings: Vec<Warning>,
 }
@@ -182,7 +182,7 @@ impl Inspection<'_> {
     /// the one in which it could be made. Here a sticky one is no better than an open one.
     fn judge_earlier(&mut self, folder: &Path) -> Result<(), Error> {
         let there = folder.ancestors().find(|above| fs::metadata(above).is_ok());
-        let reached = walk(there.unwrap_or(folder), &self.viewer)?;
+        let reached = walk(there.unwrap_or(folder), self.viewer)?;
         if reached.sticky {
             let what = "anyone could put a program there, and it is on PATH for env to search";
             return Err(
@@ -200,7 +200,7 @@ impl Inspection<'_> {
         pin: Option<&Sha256Digest>,
         env_name: Option<OsString>,
     ) -> Result<(ProgramFile, Option<Interpreter>), Error> {
-        let reached = walk(path, &self.viewer)?;
+        let reached = walk(path, self.viewer)?;
         if let Some(obstacle) = search::obstacle(&reached.metadata) {
             return Err(obstacle.error(path));
         }

@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 /// As many links as Linux follows in one path before it gives up (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -34,7 +35,7 @@ pub struct Warning {
 /// Walks to `path` (relative ones from the current folder) and says whether anyone but root and
 /// this process's user could change what it leads to. The warnings tell of groups that can.
 pub fn trust_walk(path: &Path) -> Result<Vec<Warning>, Error> {
-    Ok(walk(path, &Viewer::this_process())?.warnings)
+    Ok(walk(path, Viewer::this_process())?.warnings)
 }
 
 /// Who looks at an owner: whose files it trusts besides root's, and which owner is only a mask.
@@ -44,15 +45,18 @@ pub(super) struct Viewer {
 }
 
 impl Viewer {
-    /// This process's user, in its user namespace.
-    pub(super) fn this_process() -> Self {
+    /// This process's user, in its user namespace. Looked at once: it never changes either.
+    pub(super) fn this_process() -> &'static Self {
+        static THIS_PROCESS: OnceLock<Viewer> = OnceLock::new();
         let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let hidden_owner = if cfg!(target_os = "linux") {
-            hidden_owner(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid"))
-        } else {
-            None
-        };
-        Self { user: sys::effective_uid(), hidden_owner }
+        THIS_PROCESS.get_or_init(|| {
+            let hidden_owner = if cfg!(target_os = "linux") {
+                hidden_owner(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid"))
+            } else {
+                None
+            };
+            Self { user: sys::effective_uid(), hidden_owner }
+        })
     }
 }
 
@@ -444,7 +448,7 @@ mod tests {
         let file = folder.file("end/file", "", 0o644);
         symlink(folder.path("end"), middle.join("link")).expect("make a link");
         let through = middle.join("link/../end/file");
-        let reached = walk(&through, &Viewer::this_process()).expect("trusted");
+        let reached = walk(&through, Viewer::this_process()).expect("trusted");
         assert_eq!(reached.real, fs::canonicalize(&file).expect("exists"));
         folder.mode(&middle, 0o777);
         let error = trust_walk(&through).expect_err("others may write the folder");
