@@ -16,140 +16,182 @@ use crate::service::{Manager, Scope};
 const NEXT_COUNT: usize = 5;
 const HISTORY_COUNT: usize = 20;
 
-/// Each command's word, its usage, and what `--help` says of it.
-const COMMANDS: &[(&str, &str, &str)] = &[
-    (
-        "check",
-        "check CONFIG [--secrets] [--offline]",
-        "Validates everything and shows each task with its schedule, its next slot, its programs and
-how its secrets are delivered.
+/// A command and what is said of it, in 80 columns.
+struct Command {
+    name: &'static str,
+    /// Its arguments; each line is a way to call it.
+    usage: &'static [&'static str],
+    /// For the list of all commands.
+    summary: &'static str,
+    /// For its own `--help`, with examples at the end.
+    text: &'static str,
+}
 
-  --secrets   also ask every source that the daemon would ask at its start (not those that only
-              disabled tasks use)
-  --offline   leave out what depends on this machine (programs, paths), to check a file that
-              is meant for another one
+const SOCKET: &str = "
+  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the
+                  default places
+";
 
-  backupnizza check --secrets backup.yaml",
-    ),
-    (
-        "once",
-        "once CONFIG TASK [--step NAME] [-- COMMAND ARG...]",
-        "Runs a task now, without a daemon, and exits as the task ends: 0 success, 1 failure, 3 warning.
-It asks only the sources that the task uses, waits for the task's locks, and leaves its schedule
-alone. With `-- COMMAND` that command runs on this terminal in place of the task's own, with the
-task's environment and secrets, and its exit status is passed on.
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "check",
+        usage: &["CONFIG [--secrets] [--offline]"],
+        summary: "validate a configuration and show its tasks",
+        text: "Validates everything and shows each task with its schedule, its next slot, its
+programs and how its secrets are delivered.
 
-  --step NAME   only this step; with a COMMAND, the step whose environment it gets
+  --secrets   also ask every source that the daemon would ask at its start (not
+              those that only disabled tasks use)
+  --offline   leave out what depends on this machine (programs, paths), to check
+              a file that is meant for another one
 
+examples:
+  backupnizza check --secrets backup.yaml
+  backupnizza check --offline for-the-server.yaml",
+    },
+    Command {
+        name: "once",
+        usage: &["CONFIG TASK [--step NAME]", "CONFIG TASK [--step NAME] -- COMMAND [ARG...]"],
+        summary: "run a task now, or a command with its secrets, without a daemon",
+        text: "Runs a task now, without a daemon, and exits as the task ends: 0 success,
+1 failure, 3 warning. It asks only the sources that the task uses, waits for the
+task's locks, and leaves its schedule alone. With `-- COMMAND` that command runs
+on this terminal in place of the task's own, with the task's environment and
+secrets, and its exit status is passed on.
+
+  --step NAME   only this step; with a COMMAND, the step whose environment it
+                gets
+
+examples:
   backupnizza once backup.yaml documents
   backupnizza once backup.yaml documents -- restic init
-  backupnizza once backup.yaml documents -- restic restore latest --target /tmp/restored",
-    ),
-    (
-        "next",
-        "next CONFIG [TASK] [--count N] [--from TIME]\n       backupnizza next --schedule EXPR [--count N] [--from TIME]",
-        "Shows when tasks run next, or when a schedule would.
+  backupnizza once backup.yaml documents -- restic restore latest -t /tmp/r",
+    },
+    Command {
+        name: "next",
+        usage: &["CONFIG [TASK] [--count N] [--from TIME]", "--schedule EXPR [--count N] [--from TIME]"],
+        summary: "show when tasks run next, or when a schedule would",
+        text: "Shows when tasks run next, or when a schedule would.
 
   --schedule EXPR   a crontab expression or @nickname instead of a configuration
   --count N         how many slots to show (5)
-  --from TIME       the slots after this time (RFC 3339) instead of those after now
+  --from TIME       the slots after this time (RFC 3339), not those after now
 
+examples:
   backupnizza next backup.yaml documents
-  backupnizza next --schedule '30 2 * * mon-fri' --count 10",
-    ),
-    (
-        "status",
-        "status [--json]",
-        "Shows what the daemon is doing: each task with its state, its last outcome and its next slot, what
-it waits for, and which secrets are loaded. Exits with 1 if a task is failing or stale (its last
-success is older than `max_age`) or if no daemon can be reached.
+  backupnizza next --schedule '30 2 * * mon-fri' --count 10
+  backupnizza next --schedule '@daily' --from 2026-03-29T00:00:00+01:00",
+    },
+    Command {
+        name: "status",
+        usage: &["[--json] [--socket PATH]"],
+        summary: "show how the daemon and its tasks are",
+        text: "Shows what the daemon is doing: each task with its state and what it waits for,
+how its last run ended and its next slot; and which secrets are loaded. Exits
+with 1 if a task is failing or stale (its last success is older than `max_age`)
+or if no daemon can be reached. In a pipe it is a line a task, in tabs.
 
-  --json          one JSON object, for programs
-  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
-
-  backupnizza status",
-    ),
-    (
-        "history",
-        "history [TASK] [--count N] [--json]",
-        "Shows how runs ended, the latest last.
+  --json          one JSON object, for programs{socket}
+examples:
+  backupnizza status
+  backupnizza status --json | jq '.tasks[] | select(.failing or .stale)'",
+    },
+    Command {
+        name: "history",
+        usage: &["[TASK] [--count N] [--json] [--socket PATH]"],
+        summary: "show how runs ended",
+        text: "Shows how runs ended, the latest last; also when no daemon is running.
 
   --count N       how many to show (20)
-  --json          one JSON object a line, for programs
-  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
+  --json          one JSON object a line, for programs{socket}
+examples:
+  backupnizza history documents --count 5
+  backupnizza history --count 1000 --json | jq 'select(.outcome == \"failure\")'",
+    },
+    Command {
+        name: "run",
+        usage: &["TASK [--detach] [--socket PATH]"],
+        summary: "run a task now, in the daemon, and follow its output",
+        text: "Runs a task now, in the daemon: without its `jitter` and `only_if`, but with its
+locks, secrets, hooks and retries. Shows its output, redacted, and exits as it
+ends: 0 success, 1 failure, 3 warning. Ctrl-C lets go of the run, which goes on
+in the daemon.
 
-  backupnizza history documents --count 5",
-    ),
-    (
-        "run",
-        "run TASK [--detach]",
-        "Runs a task now, in the daemon: without its `jitter` and `only_if`, but with its locks, secrets,
-hooks and retries. Shows its output, redacted, and exits as it ends: 0 success, 1 failure, 3 warning.
-Ctrl-C lets go of the run, which goes on in the daemon.
-
-  --detach        do not wait for it
-  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
-
-  backupnizza run documents",
-    ),
-    (
-        "stop",
-        "stop TASK",
-        "Stops the current run of a task by its `stop_signal` and grace, and waits until it has ended.
-A run that is due or waits for its next try ends at once.
-
-  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
-
+  --detach        do not wait for it{socket}
+examples:
+  backupnizza run documents
+  backupnizza run documents --detach",
+    },
+    Command {
+        name: "stop",
+        usage: &["TASK [--socket PATH]"],
+        summary: "stop a task's current run",
+        text: "Stops the current run of a task by its `stop_signal` and grace, and waits until
+it has ended. A run that is due or waits for its next try ends at once.
+{socket}
+example:
   backupnizza stop documents",
-    ),
-    (
-        "lock",
-        "lock",
-        "Wipes all secrets from the daemon's memory at once. Runs that need one stay due until `refresh`;
-those that have been given one go on, and their further output is withheld.
-
-  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
-
+    },
+    Command {
+        name: "lock",
+        usage: &["[--socket PATH]"],
+        summary: "wipe all secrets from the daemon's memory",
+        text: "Wipes all secrets from the daemon's memory at once. Runs that need one stay due
+until `refresh`; those that have been given one go on, and their further output
+is withheld.
+{socket}
+example:
   backupnizza lock",
-    ),
-    (
-        "refresh",
-        "refresh",
-        "Asks all sources of secrets again and exchanges all secrets, or none if one cannot be had. Looks
-at all programs again too, so that one that has changed may run. `unlock` is the same.
-
-  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places
-
+    },
+    Command {
+        name: "refresh",
+        usage: &["[--socket PATH]"],
+        summary: "ask the sources of secrets again (also: unlock)",
+        text: "Asks all sources of secrets again and exchanges all secrets, or none if one
+cannot be had. Looks at all programs again too, so that one that has changed may
+run. `unlock` is the same.
+{socket}
+example:
   backupnizza refresh",
-    ),
-    (
-        "secretbox",
-        "secretbox TOKEN [--socket PATH]",
-        "Prints the secret that TOKEN stands for, and nothing else. Commands of a task call it; a token
+    },
+    Command {
+        name: "secretbox",
+        usage: &["TOKEN [--socket PATH]"],
+        summary: "print the secret that a token stands for; for commands of tasks",
+        text: "Prints the secret that TOKEN stands for, and nothing else. Commands of a task
+call it: a variable with `as: command` holds this command line, and a token
 works only inside of the command that it was made for.
-
-  --socket PATH   the daemon's socket, instead of $BACKUPNIZZA_SOCKET or the default places",
-    ),
-    (
-        "service",
-        "service systemd|launchd CONFIG [--system | --user]",
-        "Prints a service file with the paths of this machine filled in, to be installed by hand; where it
-goes and how it is started is told on stderr. For systemd it is the system's unit when run by root
-and the user's otherwise; for launchd, the agent of a login session.
+{socket}
+example, in the script of a task with `KEY_COMMAND: {secret: key, as: command}`:
+  key=\"$(eval \"$KEY_COMMAND\")\"     # runs: backupnizza secretbox TOKEN",
+    },
+    Command {
+        name: "service",
+        usage: &["systemd CONFIG [--system | --user]", "launchd CONFIG"],
+        summary: "print a service file",
+        text: "Prints a service file with the paths of this machine filled in, to be installed
+by hand; where it goes and how it is started is told on stderr. For systemd it
+is the system's unit when run by root and the user's otherwise; for launchd, the
+agent of a login session.
 
   --system   the unit of the system's daemon, which runs as root
   --user     the unit of your own daemon
 
-  backupnizza service systemd backup.yaml > ~/.config/systemd/user/backupnizza.service
-  backupnizza service launchd backup.yaml > ~/Library/LaunchAgents/backupnizza.plist",
-    ),
-    (
-        "example",
-        "example",
-        "Prints a commented configuration file to begin with.
+examples:
+  backupnizza service systemd backup.yaml \\
+      > ~/.config/systemd/user/backupnizza.service
+  backupnizza service launchd backup.yaml \\
+      > ~/Library/LaunchAgents/backupnizza.plist",
+    },
+    Command {
+        name: "example",
+        usage: &[""],
+        summary: "print a commented configuration to begin with",
+        text: "Prints a commented configuration file to begin with.
 
+example:
   backupnizza example > backup.yaml",
-    ),
+    },
 ];
 
 /// Other words for commands.
@@ -322,6 +364,9 @@ impl Words {
                 Arg::Long(name) if WITH_VALUE.contains(&name) => {
                     let name = name.to_owned();
                     let value = parser.value().map_err(|error| usage("", error))?;
+                    if value.is_empty() {
+                        return Err(usage("", format!("--{name} takes a value that is not empty")));
+                    }
                     words.options.push((name, Some(value)));
                 }
                 Arg::Long(name) if FLAGS.contains(&name) => words.options.push((name.to_owned(), None)),
@@ -346,7 +391,7 @@ impl Words {
             return Ok(None);
         };
         let aliases = ALIASES.iter().map(|(alias, _)| *alias);
-        let known = COMMANDS.iter().map(|(name, ..)| *name).chain(aliases);
+        let known = COMMANDS.iter().map(|command| command.name).chain(aliases);
         if let Some(command) = known.clone().find(|command| first == *command) {
             self.values.pop_front();
             let meant = ALIASES.iter().find(|(alias, _)| *alias == command);
@@ -380,7 +425,7 @@ impl Words {
     }
 
     fn value(&mut self, command: &str, missing: &str) -> Result<OsString, Error> {
-        self.values.pop_front().ok_or_else(|| usage(command, missing))
+        self.values.pop_front().filter(|value| !value.is_empty()).ok_or_else(|| usage(command, missing))
     }
 
     fn text_value(&mut self, command: &str, missing: &str) -> Result<String, Error> {
@@ -402,9 +447,7 @@ impl Words {
     }
 
     fn config(&mut self, command: &str) -> Result<PathBuf, Error> {
-        let missing = "a configuration file is missing";
-        let file = self.value(command, missing)?;
-        if file.is_empty() { Err(usage(command, missing)) } else { Ok(file.into()) }
+        self.value(command, "a configuration file is missing").map(PathBuf::from)
     }
 
     fn next(&mut self) -> Result<Invocation, Error> {
@@ -441,7 +484,7 @@ impl Words {
         }
         match self.values.front() {
             Some(_) if command.is_empty() => {
-                Err(usage(command, "too many arguments; a configuration file stands alone"))
+                Err(usage(command, "no such command, or too many arguments; a configuration file stands alone"))
             }
             Some(_) if command == "next" => Err(usage(command, "too many arguments; a schedule stands in quotes")),
             Some(_) => Err(usage(command, "too many arguments")),
@@ -459,7 +502,7 @@ fn is_option(word: &OsStr) -> bool {
 }
 
 /// A word that is meant as a command rather than as a file.
-fn is_plain_word(word: &str) -> bool {
+pub fn is_plain_word(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
@@ -473,32 +516,33 @@ fn usage(command: &str, what: impl std::fmt::Display) -> Error {
 
 /// The text of `--help`.
 pub fn general_help() -> String {
-    let mut help = String::from(
+    let width = COMMANDS.iter().map(|command| command.name.len()).max().unwrap_or(0);
+    let line = |name: &str, summary: &str| format!("  {name:width$}  {summary}\n");
+    let commands: String = COMMANDS.iter().map(|command| line(command.name, command.summary)).collect();
+    format!(
         "backupnizza runs backup tools on a schedule and hands them their secrets safely
 
-usage: backupnizza CONFIG          run the scheduler in the foreground
-",
-    );
-    for (_, synopsis, _) in COMMANDS {
-        help.push_str(&format!("       backupnizza {synopsis}\n"));
-    }
-    help.push_str(
-        "       backupnizza --help | -h | --version | -V
-       backupnizza COMMAND --help
+usage: backupnizza CONFIG             run the scheduler in the foreground
+       backupnizza COMMAND ...
+       backupnizza COMMAND --help     what it takes, with examples
+       backupnizza --help | -h | --version | -V
 
+commands:
+{commands}
 exit status: 0 success, 1 failure, 2 wrong usage, 3 finished with a warning
 
 begin with:  backupnizza example > backup.yaml
-",
-    );
-    help
+"
+    )
 }
 
-fn command_help(command: &str) -> String {
-    match COMMANDS.iter().find(|(name, ..)| *name == command) {
-        Some((_, synopsis, text)) => format!("usage: backupnizza {synopsis}\n\n{text}\n"),
-        None => format!("{command}: no such command\n"),
-    }
+fn command_help(name: &str) -> String {
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        return format!("{name}: no such command\n");
+    };
+    let usage = command.usage.iter().map(|arguments| format!("backupnizza {name} {arguments}").trim_end().to_owned());
+    let usage = usage.collect::<Vec<_>>().join("\n       ");
+    format!("usage: {usage}\n\n{}\n", command.text.replace("{socket}", SOCKET))
 }
 
 #[cfg(test)]
@@ -584,18 +628,27 @@ mod tests {
             "check a b",
             "example --secrets",
             "--nonsense x",
+            "start b.yaml",
         ] {
             assert!(invocation(line).is_err(), "{line}");
+        }
+        for empty in [&["run", ""][..], &["once", "b.yaml", ""], &["status", "--socket", ""], &["secretbox", ""]] {
+            assert!(parse(empty.iter().map(OsString::from).collect()).is_err(), "{empty:?}");
         }
     }
 
     #[test]
     fn help_is_given_for_each_command() {
-        for (name, ..) in COMMANDS {
+        for Command { name, .. } in COMMANDS {
             let Ok(Invocation::Help(text)) = invocation(&format!("{name} --help")) else {
                 panic!("no help for {name}");
             };
             assert!(text.starts_with(&format!("usage: backupnizza {name}")));
+            let (_, examples) = text.split_once("\nexample").expect(name);
+            assert!(examples.contains(&format!("backupnizza {name}")), "{text}");
+            assert!(general_help().contains(&format!("\n  {name} ")), "{name}");
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         }
+        assert!(general_help().lines().all(|line| line.chars().count() <= 80));
     }
 }

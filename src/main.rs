@@ -41,6 +41,8 @@ mod socket;
 mod source;
 mod startup;
 mod sys;
+#[cfg(test)]
+mod testing;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -90,7 +92,7 @@ fn main() -> ExitCode {
 /// Does what was asked; returns the exit status.
 fn run(invocation: Invocation) -> Result<u8, Vec<Error>> {
     match invocation {
-        Invocation::Daemon { config } => daemon::run(&config).map(|()| 0),
+        Invocation::Daemon { config } => daemon::run(&config).map(|()| 0).map_err(|errors| no_command(&config, errors)),
         Invocation::Check { config, secrets, offline } => check(&config, secrets, offline),
         Invocation::Once { config, task, step, command } => once::run(Once { config, task, step, command }),
         Invocation::Next { of, count, from } => next(of, count, from.unwrap_or_else(|| clock::now().wall)),
@@ -98,8 +100,14 @@ fn run(invocation: Invocation) -> Result<u8, Vec<Error>> {
         Invocation::History { task, count, json, socket } => one(history(task, count, json, socket)),
         Invocation::Run { task, detach, socket } => one(run_in_daemon(task, detach, socket)),
         Invocation::Stop { task, socket } => one(stop(task, socket)),
-        Invocation::Lock { socket } => one(secrets(Request::Lock, socket)),
-        Invocation::Refresh { socket } => one(secrets(Request::Refresh, socket)),
+        Invocation::Lock { socket } => one(secrets(
+            Request::Lock,
+            socket,
+            "all secrets are wiped; runs that need one wait for `backupnizza refresh`",
+        )),
+        Invocation::Refresh { socket } => {
+            one(secrets(Request::Refresh, socket, "all secrets are renewed, all programs looked at again"))
+        }
         Invocation::Secretbox { token, socket } => redeem(&token, socket),
         Invocation::Service { manager, config } => service(manager, &config),
         Invocation::Example => print(include_str!("../backup.example.yaml")),
@@ -107,6 +115,15 @@ fn run(invocation: Invocation) -> Result<u8, Vec<Error>> {
         Invocation::Version => print(concat!("backupnizza ", env!("CARGO_PKG_VERSION"), "\n")),
         Invocation::Launcher => Ok(launch::run()),
     }
+}
+
+/// A word that is no file was perhaps meant as a command.
+fn no_command(config: &Path, mut errors: Vec<Error>) -> Vec<Error> {
+    let is_word = config.to_str().is_some_and(cli::is_plain_word);
+    if let Some(error) = errors.first_mut().filter(|_| is_word && !config.exists()) {
+        error.hint = Some(format!("`{}` is no command either, see `backupnizza --help`", config.display()));
+    }
+    errors
 }
 
 fn check(config: &Path, secrets: bool, offline: bool) -> Result<u8, Vec<Error>> {
@@ -216,7 +233,10 @@ fn run_in_daemon(task: String, detach: bool, socket: Option<PathBuf>) -> Result<
             note(&format!("detached; {what}, `backupnizza stop {task}` stops it"));
             Outcome::Stopped.exit_status()
         }
-        Followed::Told => 0,
+        Followed::Told => {
+            note(&format!("{task} is to run; `backupnizza status` tells how it goes"));
+            0
+        }
     })
 }
 
@@ -228,8 +248,11 @@ fn stop(task: String, socket: Option<PathBuf>) -> Result<u8, Error> {
     }
 }
 
-fn secrets(request: Request, socket: Option<PathBuf>) -> Result<u8, Error> {
-    ask(&request, socket)?.finish(&mut note).map(|()| 0)
+/// `done` tells a person that it worked.
+fn secrets(request: Request, socket: Option<PathBuf>, done: &str) -> Result<u8, Error> {
+    ask(&request, socket)?.finish(&mut note)?;
+    note(done);
+    Ok(0)
 }
 
 /// Something for a person who waits.

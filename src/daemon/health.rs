@@ -20,6 +20,7 @@ struct TaskHealth {
     max_age: Option<TimeDelta>,
     /// Of its last success; of a task that never had one, when it was first seen.
     counted_from: DateTime<Utc>,
+    /// A run since its last success, or since it was first seen.
     failed: bool,
     stale: bool,
 }
@@ -30,11 +31,17 @@ impl Health {
         let mut gaps = HashMap::new();
         let tasks = plan.tasks().map(|(_, task)| {
             let known = state.tasks.get(&task.name);
+            let max_age = max_age(plan, task, now, &mut gaps);
+            let counted_from = known.map_or(now, |known| known.last_success.unwrap_or(known.first_seen));
+            // The configuration may have come to allow more.
+            let is_old = max_age.is_some_and(|age| now - counted_from >= age);
+            let since_success = known.into_iter().flat_map(|known| known.past.iter().rev());
+            let mut since_success = since_success.take_while(|past| past.outcome != Outcome::Success);
             TaskHealth {
-                max_age: max_age(plan, task, now, &mut gaps),
-                counted_from: known.map_or(now, |known| known.last_success.unwrap_or(known.first_seen)),
-                failed: known.is_some_and(|known| known.failing),
-                stale: known.is_some_and(|known| known.stale),
+                max_age,
+                counted_from,
+                failed: since_success.any(|past| past.outcome.is_failure()),
+                stale: is_old && known.is_some_and(|known| known.stale),
             }
         });
         let mut health = Health { tasks: tasks.collect(), alarms: BTreeSet::new() };

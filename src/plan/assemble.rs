@@ -1,18 +1,19 @@
 //! Merges the layers of each task: step over task over profiles over `defaults`.
 
-use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::iter;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::{Programs, TaskSpec, Work};
 use super::command::{StepSpec, Variable};
 use super::exit_codes;
+use super::host::expand;
 use super::layer::{HooksLayer, Layer, Setting};
-use super::{Condition, ExitCodes, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
-use super::{Host, Signal, Step, StopPolicy, Task, Value};
+use super::pool::Pools;
+use super::{Condition, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
+use super::{Host, ProgramSpec, RunAs, Signal, Step, StopPolicy, Task, Value};
 
 const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(60);
@@ -42,52 +43,16 @@ pub(super) struct Assembler<'p, 'c> {
     pools: Pools,
 }
 
-/// What many tasks have alike.
-#[derive(Default)]
-struct Pools {
-    environments: Pool<[(String, Value)]>,
-    directories: Pool<Path>,
-    exit_codes: Pool<ExitCodes>,
-    hooks: Pool<Step>,
-}
-
-/// The latest values of a kind, so that what is the same again is kept once.
-struct Pool<T: ?Sized> {
-    latest: Vec<Arc<T>>,
-    next: usize,
-}
-
-/// Each new value is compared with so many.
-const POOL_MAX: usize = 8;
-
-impl<T: ?Sized> Default for Pool<T> {
-    fn default() -> Self {
-        Pool { latest: Vec::new(), next: 0 }
-    }
-}
-
-impl<T: ?Sized + PartialEq> Pool<T> {
-    fn share<V: Borrow<T> + Into<Arc<T>>>(&mut self, value: V) -> Arc<T> {
-        if let Some(known) = self.latest.iter().find(|known| ***known == *value.borrow()) {
-            return known.clone();
-        }
-        let value: Arc<T> = value.into();
-        match self.latest.get_mut(self.next) {
-            Some(place) => *place = value.clone(),
-            None => self.latest.push(value.clone()),
-        }
-        self.next = (self.next + 1) % POOL_MAX;
-        value
-    }
-}
-
 /// What a task gives to each of its commands.
 struct Context<'l> {
     layers: &'l [&'l Layer],
     /// In order of name.
     environment: Vec<(&'l str, &'l Value)>,
     pass_environment: PassEnvironment,
-    working_directory: &'l Path,
+    working_directory: PathBuf,
+    /// As whom they run, if not as the daemon's user, and that user's home directory, or the daemon's.
+    user: Option<Arc<RunAs>>,
+    home: String,
     needed: bool,
 }
 
@@ -113,13 +78,20 @@ impl<'p, 'c> Assembler<'p, 'c> {
         let layers: Vec<&Layer> = iter::once(self.defaults).chain(chosen).chain([&spec.layer]).collect();
         let layers = layers.as_slice();
         let enabled = *pick(layers, |layer| &layer.enabled).unwrap_or(&true);
+        let user = pick(layers, |layer| &layer.user).cloned().flatten();
+        let home =
+            user.as_ref().map_or_else(|| self.host.home.to_string_lossy().into_owned(), |user| user.home.clone());
         let context = Context {
             layers,
             environment: merged_environment(layers).ok_or(TooLarge)?,
             pass_environment: pick(layers, |layer| &layer.pass_environment)
                 .cloned()
                 .unwrap_or(PassEnvironment::Named(Vec::new())),
-            working_directory: pick(layers, |layer| &layer.working_directory).unwrap_or(&self.host.home),
+            working_directory: pick(layers, |layer| &layer.working_directory)
+                .map_or_else(|| home.clone(), |path| expand(path, &home))
+                .into(),
+            user,
+            home,
             needed: enabled,
         };
         let (steps, finally) = self.work(spec, &context);
@@ -183,28 +155,43 @@ impl<'p, 'c> Assembler<'p, 'c> {
         &mut self,
         spec: &StepSpec,
         name: String,
-        environment: Vec<(String, Value)>,
+        mut environment: Vec<(String, Value)>,
         timeout: Option<Duration>,
         context: &Context<'_>,
     ) -> Step {
+        let home = context.home.as_str();
         let working_directory = match &spec.working_directory {
-            Setting::Unset => context.working_directory,
-            Setting::Reset => &self.host.home,
-            Setting::To(path) => path,
+            Setting::Unset => context.working_directory.clone(),
+            Setting::Reset => home.into(),
+            Setting::To(path) => expand(path, home).into(),
         };
+        for (_, value) in &mut environment {
+            if let Value::Text(text) = value
+                && text.starts_with('~')
+            {
+                *text = expand(text, home);
+            }
+        }
+        let arguments: Vec<String> = spec.line.arguments.iter().map(|argument| expand(argument, home)).collect();
         let codes = context.layers.iter().map(|layer| &layer.exit_codes).chain([&spec.exit_codes]);
         self.bytes += environment
             .iter()
             .map(|(name, value)| size_of::<(String, Value)>() + name.len() + text_length(value))
             .sum::<usize>();
-        self.bytes += spec.line.arguments.iter().map(|argument| size_of::<String>() + argument.len()).sum::<usize>();
+        self.bytes += arguments.iter().map(|argument| size_of::<String>() + argument.len()).sum::<usize>();
         let own_path = environment.iter().find(|(name, _)| name == "PATH").and_then(|(_, value)| value.text());
-        let pin = spec.line.sha256;
-        let program = self.programs.add(&spec.line.program, working_directory, own_path, pin, context.needed);
+        let program = self.programs.add(ProgramSpec {
+            name: expand(&spec.line.program, home),
+            base: working_directory.clone(),
+            path_variable: own_path.map(str::to_owned),
+            sha256: spec.line.sha256,
+            user: context.user.as_ref().map(|user| user.uid),
+            needed: context.needed,
+        });
         Step {
             name,
             program,
-            arguments: spec.line.arguments.clone(),
+            arguments,
             environment: self.pools.environments.share(environment),
             pass_environment: context.pass_environment.clone(),
             stdin: spec.line.stdin,
@@ -213,7 +200,8 @@ impl<'p, 'c> Assembler<'p, 'c> {
                 Setting::Unset | Setting::Reset => timeout,
                 Setting::To(timeout) => Some(timeout),
             },
-            working_directory: self.pools.directories.share(working_directory.to_owned()),
+            working_directory: self.pools.directories.share(working_directory),
+            user: context.user.clone(),
         }
     }
 
@@ -253,10 +241,8 @@ impl<'p, 'c> Assembler<'p, 'c> {
     fn hooks(&mut self, layers: &[&Layer], context: &Context<'_>) -> Hooks {
         let mut hook = |name: &str, of: fn(&HooksLayer) -> &Setting<StepSpec>| {
             let spec = pick_within(layers, |layer| &layer.hooks, |hooks| of(hooks))?;
-            {
-                let step = self.side_step(spec, name, context);
-                Some(self.pools.hooks.share(step))
-            }
+            let step = self.side_step(spec, name, context);
+            Some(self.pools.hooks.share(step))
         };
         Hooks {
             start: hook("start", |hooks| &hooks.start),

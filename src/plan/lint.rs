@@ -1,9 +1,28 @@
 //! What is legal in a plan but surely not meant.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
-use super::{Plan, Step, Task, Value};
+use chrono::{DateTime, Utc};
+
+use super::{Overlap, Plan, Step, Task, Value};
+use crate::clock::Zone;
 use crate::config::Problem;
+use crate::schedule::Schedule;
+
+/// More warnings are counted, not told.
+const WARNINGS_MAX: usize = 100;
+
+/// The longest year.
+const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// From where the calendar is looked at for gaps between slots, 2026-01-01; any other day gives the same.
+const GAPS_FROM: DateTime<Utc> = DateTime::from_timestamp(1_767_225_600, 0).expect("a time");
+
+/// Programs of which it is known how they read their variables, and how those begin.
+const TOOLS: [&str; 3] = ["restic", "rclone", "borg"];
+const TOOL_VARIABLES: [&str; 9] = ["RESTIC_", "RCLONE_", "BORG_", "AWS_", "B2_", "AZURE_", "GOOGLE_", "OS_", "ST_"];
 
 /// Variables whose value is a secret itself, and the ones that hold it in a safer way.
 const PLAIN_SECRETS: [(&str, &str); 5] = [
@@ -21,18 +40,53 @@ const SECRET_FILES: [&str; 2] = ["RESTIC_PASSWORD_FILE", "RESTIC_FROM_PASSWORD_F
 const SECRET_COMMANDS: [&str; 4] =
     ["RESTIC_PASSWORD_COMMAND", "RESTIC_FROM_PASSWORD_COMMAND", "BORG_PASSCOMMAND", "RCLONE_PASSWORD_COMMAND"];
 
-/// Of the ways in which restic can be told its password, one is enough.
-const RESTIC_PASSWORDS: [&str; 3] = ["RESTIC_PASSWORD", "RESTIC_PASSWORD_COMMAND", "RESTIC_PASSWORD_FILE"];
+/// The ways in which a program can be told one password, of which one is enough.
+struct Ways {
+    program: &'static str,
+    password: &'static str,
+    variables: &'static [&'static str],
+    options: &'static [&'static str],
+}
+
+const WAYS: [Ways; 3] = [
+    Ways {
+        program: "restic",
+        password: "its password",
+        variables: &["RESTIC_PASSWORD_COMMAND", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD"],
+        options: &["--password-command", "--password-file", "-p"],
+    },
+    Ways {
+        program: "restic",
+        password: "the password of the other repository",
+        variables: &["RESTIC_FROM_PASSWORD_COMMAND", "RESTIC_FROM_PASSWORD_FILE", "RESTIC_FROM_PASSWORD"],
+        options: &["--from-password-command", "--from-password-file"],
+    },
+    Ways {
+        program: "borg",
+        password: "its passphrase",
+        variables: &["BORG_PASSCOMMAND", "BORG_PASSPHRASE_FD", "BORG_PASSPHRASE"],
+        options: &[],
+    },
+];
 
 /// What to warn of, in the order of the file.
 pub(super) fn warnings(plan: &Plan) -> Vec<Problem> {
     let mut warnings = unused_secrets(plan);
-    if !plan.tasks.iter().any(|task| task.enabled) {
+    let enabled = || plan.tasks.iter().enumerate().filter(|(_, task)| task.enabled);
+    if enabled().next().is_none() {
         warnings.push(warning("tasks", "none is enabled, so nothing will ever run", None));
     }
-    for (index, task) in plan.tasks.iter().enumerate().filter(|(_, task)| task.enabled) {
+    let all_unheard = enabled().count() > 1 && enabled().all(|(_, task)| is_unheard(plan, task));
+    if all_unheard {
+        warnings.push(unheard("tasks", "nobody would hear of the failure of any"));
+    }
+    let mut gaps = Gaps::default();
+    for (index, task) in enabled() {
         let place = format!("tasks[{index}]");
-        warn_of_task(plan, task, &place, &mut warnings);
+        if !all_unheard && is_unheard(plan, task) {
+            warnings.push(unheard(&place, "nobody would hear of its failure"));
+        }
+        warn_of_task(task, &place, &mut gaps, &mut warnings);
         for step in task.commands() {
             for found in warn_of_step(plan, step, &place) {
                 // Steps that share an environment share its mistakes.
@@ -42,7 +96,22 @@ pub(super) fn warnings(plan: &Plan) -> Vec<Problem> {
             }
         }
     }
+    let more = warnings.len().saturating_sub(WARNINGS_MAX);
+    warnings.truncate(WARNINGS_MAX);
+    if more > 0 {
+        warnings.push(warning("", format!("{more} further warnings are not shown"), None));
+    }
     warnings
+}
+
+/// The longest gaps of schedules, which take some work to find, so that those which are alike share it.
+#[derive(Default)]
+struct Gaps(HashMap<String, Option<Duration>>);
+
+impl Gaps {
+    fn of(&mut self, schedule: &Schedule) -> Option<Duration> {
+        *self.0.entry(schedule.to_string()).or_insert_with(|| schedule.longest_gap(GAPS_FROM, Zone::Utc))
+    }
 }
 
 fn warning(place: &str, what: impl Into<String>, hint: Option<&str>) -> Problem {
@@ -57,14 +126,30 @@ fn unused_secrets(plan: &Plan) -> Vec<Problem> {
     unused.map(|(index, _)| warning(&format!("secrets[{index}]"), "no task uses this secret", None)).collect()
 }
 
-fn warn_of_task(plan: &Plan, task: &Task, place: &str, warnings: &mut Vec<Problem>) {
+fn is_unheard(plan: &Plan, task: &Task) -> bool {
+    let hooks = &task.policy.hooks;
+    hooks.failure.is_none() && hooks.end.is_none() && plan.metrics_file.is_none()
+}
+
+fn unheard(place: &str, what: &str) -> Problem {
+    warning(place, what, Some("give `defaults.hooks.failure`, or `metrics_file`"))
+}
+
+fn warn_of_task(task: &Task, place: &str, gaps: &mut Gaps, warnings: &mut Vec<Problem>) {
     let policy = &task.policy;
-    if policy.hooks.failure.is_none() && policy.hooks.end.is_none() && plan.metrics_file.is_none() {
-        let hint = "give `defaults.hooks.failure`, or `metrics_file`";
-        warnings.push(warning(place, "nobody would hear of its failure", Some(hint)));
-    }
     if task.schedules.is_empty() {
         warnings.push(warning(place, "has no `schedule`, so it runs by `once` and `run` only", None));
+    }
+    let gaps: Vec<Duration> = task.schedules.iter().filter_map(|schedule| gaps.of(schedule)).collect();
+    if gaps.iter().any(|gap| *gap > YEAR) {
+        warnings.push(warning(place, "a schedule of it has no slot for more than a year at a time", None));
+    }
+    if let (Some(timeout), Some(interval)) = (policy.timeout, gaps.iter().min())
+        && timeout > *interval
+        && policy.overlap == Overlap::Skip
+    {
+        let hint = "make it shorter, or queue runs by `overlap: queue`";
+        warnings.push(warning(place, "its `timeout` is longer than the time between its slots", Some(hint)));
     }
     if policy.run_anyway_after.is_some() && policy.only_if.is_none() {
         warnings.push(warning(place, "`run_anyway_after` means nothing without `only_if`", None));
@@ -78,30 +163,50 @@ fn warn_of_task(plan: &Plan, task: &Task, place: &str, warnings: &mut Vec<Proble
 
 fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
     let mut found = Vec::new();
+    let program = Path::new(&plan.program(step.program).name).file_name().and_then(|name| name.to_str());
     for (name, value) in step.environment.iter() {
         found.extend(warn_of_variable(name, value, place));
+        found.extend(warn_of_token(program, name, value, place));
     }
     if !step.exit_codes.success.contains(0) {
         found.push(warning(place, "the exit status 0 of one of its commands does not count as success", None));
     }
-    if is_program(plan, step, "restic") {
-        let ways = step.environment.iter().filter(|(name, _)| RESTIC_PASSWORDS.contains(&name.as_str()));
-        if ways.count() > 1 {
-            let hint = "keep one of RESTIC_PASSWORD_COMMAND, RESTIC_PASSWORD_FILE and RESTIC_PASSWORD";
-            found.push(warning(place, "restic gets its password in more than one way", Some(hint)));
+    for ways in WAYS.iter().filter(|ways| program == Some(ways.program)) {
+        if ways.count(step) > 1 {
+            let (first, last) = (ways.variables[..ways.variables.len() - 1].join(", "), ways.variables.last());
+            let hint = last.map(|last| format!("keep one of {first} and {last}"));
+            let what = format!("{} gets {} in more than one way", ways.program, ways.password);
+            found.push(warning(place, what, hint.as_deref()));
         }
     }
     found
 }
 
-fn is_program(plan: &Plan, step: &Step, name: &str) -> bool {
-    Path::new(&plan.program(step.program).name).file_name().is_some_and(|base| base == name)
+impl Ways {
+    /// In how many ways `step` is told the password.
+    fn count(&self, step: &Step) -> usize {
+        let is_empty = |value: &Value| matches!(value, Value::Text(text) if text.is_empty());
+        let given = |(name, value): &&(String, Value)| self.variables.contains(&name.as_str()) && !is_empty(value);
+        let option = |argument: &&String| self.options.contains(&argument.split('=').next().unwrap_or_default());
+        step.environment.iter().filter(given).count() + step.arguments.iter().filter(option).count()
+    }
+}
+
+/// A token where the tool takes what the variable holds for the secret itself.
+fn warn_of_token(program: Option<&str>, name: &str, value: &Value, place: &str) -> Option<Problem> {
+    let is_known = PLAIN_SECRETS.iter().any(|(plain, _)| *plain == name) || SECRET_FILES.contains(&name);
+    let program = program.filter(|program| TOOLS.contains(program))?;
+    let is_read = TOOL_VARIABLES.iter().any(|head| name.starts_with(head)) && !name.ends_with("COMMAND");
+    (matches!(value, Value::Token { .. }) && is_read && !is_known).then(|| {
+        warning(place, format!("{program} reads {name} as it is, not as a command"), Some("`as: value` fits it"))
+    })
 }
 
 /// A secret that goes another way than the variable is read.
 fn warn_of_variable(name: &str, value: &Value, place: &str) -> Option<Problem> {
     let safer = PLAIN_SECRETS.iter().find(|(plain, _)| *plain == name).map(|(_, safer)| *safer);
     let (what, hint) = match value {
+        Value::Text(text) if text.is_empty() => return None,
         Value::Text(_) => match safer {
             Some(safer) => (
                 format!("{name} stands in the file for everyone who can read it"),

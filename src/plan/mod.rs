@@ -10,6 +10,7 @@ mod exit_codes;
 mod host;
 mod layer;
 mod lint;
+mod pool;
 mod programs;
 mod scope;
 mod secrets;
@@ -122,7 +123,7 @@ pub enum Source {
 }
 
 /// A program as the configuration names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProgramSpec {
     pub name: String,
     /// Where a relative name with a slash starts from.
@@ -130,6 +131,8 @@ pub struct ProgramSpec {
     /// The command's own `PATH`, where it has one; the daemon's otherwise.
     pub path_variable: Option<String>,
     pub sha256: Option<Sha256Digest>,
+    /// As whom it runs, if not as the daemon's user.
+    pub user: Option<u32>,
     /// Whether anything that can run needs it: programs of disabled tasks need not exist.
     pub needed: bool,
 }
@@ -249,8 +252,7 @@ pub enum OutputMode {
     Discard,
 }
 
-/// What to run when something happens to a task's runs. The map form of a hook is a step. Tasks that
-/// have the same ones share them.
+/// What to run when something happens to a task's runs. The map form of a hook is a step.
 #[derive(Debug, Default)]
 pub struct Hooks {
     pub start: Option<Arc<Step>>,
@@ -277,9 +279,23 @@ pub struct Step {
     /// The secret that arrives on standard input, else `/dev/null`.
     pub stdin: Option<SecretId>,
     pub working_directory: Arc<Path>,
+    /// As whom it runs, if not as the daemon's user.
+    pub user: Option<Arc<RunAs>>,
     pub exit_codes: Arc<ExitCodes>,
     /// For this command alone, counted while the machine is awake.
     pub timeout: Option<Duration>,
+}
+
+/// Another user than the daemon's, as whom commands run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// All of its groups.
+    pub groups: Vec<u32>,
+    pub home: String,
+    pub shell: String,
 }
 
 /// Which of the daemon's variables a command gets besides those that all get.
@@ -413,7 +429,9 @@ impl Plan {
         let mut step = task.steps.swap_remove(at);
         let own_path = step.environment.iter().find(|(name, _)| name == "PATH").and_then(|(_, value)| value.text());
         let path_variable = own_path.map(str::to_owned);
-        self.programs.push(ProgramSpec { name, base: directory.to_owned(), path_variable, sha256: None, needed: true });
+        let base = directory.to_owned();
+        let user = step.user.as_ref().map(|user| user.uid);
+        self.programs.push(ProgramSpec { name, base, path_variable, sha256: None, user, needed: true });
         step.program = program;
         step.arguments = words.collect();
         step.working_directory = directory.into();
@@ -519,5 +537,7 @@ impl Step {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

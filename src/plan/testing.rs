@@ -66,6 +66,7 @@ pub fn step(stdin: Option<SecretId>) -> Step {
         environment: [].into(),
         pass_environment: PassEnvironment::Named(Vec::new()),
         stdin,
+        user: None,
         working_directory: Path::new("/").into(),
         exit_codes: Arc::new(ExitCodes {
             success: CodeSet(vec![(0, 0)]),

@@ -1,11 +1,12 @@
 //! What people are shown: the tables of `check` and `next`; `status` and `history`.
 //!
-//! On a terminal columns are aligned; into a pipe go tabs, one line a row, for other programs.
+//! On a terminal columns are aligned and folded; into a pipe go tabs, one line a row, for other programs.
 
 mod history;
 mod json;
 mod status;
 mod table;
+mod width;
 
 use std::collections::BTreeSet;
 

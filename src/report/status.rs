@@ -28,7 +28,8 @@ use chrono::{DateTime, Utc};
 
 use super::history::{json_of_past, outcome_text};
 use super::json::{Array, Object};
-use super::table::{Cell, Look, Output, Table, cut};
+use super::table::{Cell, Look, Output, Table};
+use super::width::fold;
 use crate::clock::{self, Zone};
 use crate::ledger::Past;
 use crate::outcome::{Outcome, RunId};
@@ -140,11 +141,13 @@ impl Status {
     /// For people, and for programs that read tabs.
     pub fn render(&self, output: Output, now: DateTime<Utc>) -> String {
         let table = self.table(output, now).render(output);
-        let Output::Terminal { width, .. } = output else { return table };
+        let Output::Terminal { width, colour } = output else { return table };
         let width = width.unwrap_or(usize::MAX);
-        let mut text = cut(&self.daemon_line(now), width) + "\n";
+        let all_loaded = self.secrets.iter().all(|secret| secret.state == SecretState::Loaded);
+        let look = if all_loaded { Look::Plain } else { Look::Doubtful };
+        let mut text = paragraph(&self.daemon_line(now), width, Look::Plain, colour);
         if !self.secrets.is_empty() {
-            text += &(cut(&self.secrets_line(), width) + "\n");
+            text += &paragraph(&self.secrets_line(), width, look, colour);
         }
         text + "\n" + &table
     }
@@ -169,10 +172,10 @@ impl Status {
     fn table(&self, output: Output, now: DateTime<Utc>) -> Table {
         let mut table = Table::new(&["TASK", "STATE", "LAST", "NEXT"]);
         for task in &self.tasks {
-            table.push(match output {
-                Output::Terminal { .. } => task.row(now, self.daemon.zone),
-                Output::Pipe => task.plain_row(self.daemon.zone),
-            });
+            match output {
+                Output::Terminal { .. } => table.push_noted(task.row(now), task.last_line.clone()),
+                Output::Pipe => table.push(task.plain_row(self.daemon.zone)),
+            }
         }
         table
     }
@@ -203,12 +206,12 @@ impl Status {
 }
 
 impl TaskStatus {
-    fn row(&self, now: DateTime<Utc>, zone: Zone) -> Vec<Cell> {
+    fn row(&self, now: DateTime<Utc>) -> Vec<Cell> {
         let next = self.next_slot.map_or("-".to_owned(), |slot| format!("in {}", rounded(between(now, slot))));
         vec![
             self.name.clone().into(),
             self.state_lines(now).into(),
-            Cell::from(self.last_lines(now, zone)).look(self.look()),
+            Cell::from(self.last_lines(now)).look(self.look()),
             next.into(),
         ]
     }
@@ -220,11 +223,12 @@ impl TaskStatus {
         lines
     }
 
-    fn last_lines(&self, now: DateTime<Utc>, _zone: Zone) -> Vec<String> {
+    fn last_lines(&self, now: DateTime<Utc>) -> Vec<String> {
         let Some(last) = &self.last else {
             return vec![if self.stale { "never, STALE".to_owned() } else { "-".to_owned() }];
         };
-        let mut lines = vec![format!("{} {}", outcome_text(last), ago(last.ended, now))];
+        let took = last.took.map(|took| format!(", took {}", length(took))).unwrap_or_default();
+        let mut lines = vec![format!("{} {}{took}", outcome_text(last), ago(last.ended, now))];
         if self.stale {
             lines.push(match self.last_success {
                 Some(success) => format!("STALE, last success {}", ago(success, now)),
@@ -235,7 +239,6 @@ impl TaskStatus {
         {
             lines.push(format!("last success {}", ago(success, now)));
         }
-        lines.extend(self.last_line.clone());
         lines
     }
 
@@ -248,8 +251,8 @@ impl TaskStatus {
         }
     }
 
-    /// Name, state, what it waits for, last outcome and its end, last success, next slot, `failing` or `stale`,
-    /// last line of output.
+    /// As README.md has it: name, state, what it waits for, last outcome, its end and how long it took in seconds,
+    /// last success, next slot, `failing` or `stale`, last line of output.
     fn plain_row(&self, zone: Zone) -> Vec<Cell> {
         let or_dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".to_owned()));
         let time = |time: Option<DateTime<Utc>>| or_dash(time.map(|time| clock::format_time(time, zone)));
@@ -264,6 +267,7 @@ impl TaskStatus {
             or_dash(self.waits_for.clone()),
             or_dash(self.last.as_ref().map(|last| last.outcome.to_string())),
             time(self.last.as_ref().map(|last| last.ended)),
+            or_dash(self.last.as_ref().and_then(|last| last.took).map(|took| took.as_secs_f64().to_string())),
             time(self.last_success),
             time(self.next_slot),
             or_dash((!alarms.is_empty()).then(|| alarms.join(", "))),
@@ -297,12 +301,21 @@ pub fn memory_name(memory: Protection) -> &'static str {
     }
 }
 
+fn paragraph(text: &str, width: usize, look: Look, colour: bool) -> String {
+    fold(text, width).iter().map(|line| look.paint(line, colour) + "\n").collect()
+}
+
 fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
     (to - from).to_std().unwrap_or_default()
 }
 
 pub fn ago(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     format!("{} ago", rounded(between(time, now)))
+}
+
+/// How long a run took: parts of a second matter only to short ones.
+fn length(took: Duration) -> String {
+    if took < Duration::from_secs(60) { clock::format_duration(took) } else { rounded(took) }
 }
 
 /// A duration by its two largest units, as a person would say it: `2d3h`, `5m10s`.

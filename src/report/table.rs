@@ -1,15 +1,20 @@
-//! Rows and columns: aligned and cut to the width on a terminal, tabs into a pipe.
+//! Rows and columns: folded to the width of a terminal, so that nothing is lost, tabs into a pipe.
 
 use std::fmt::Write as _;
+use std::iter;
 
 use chrono::{DateTime, Utc};
 
+use super::width::{columns, fold};
 use crate::clock::{self, Zone};
 
-/// The narrowest that a column is made to fit a terminal.
+/// The narrowest that a column is made to fit a terminal. Where not even that fits, rows are shown one under the other.
 const COLUMN_MIN: usize = 8;
 
 const GAP: usize = 2;
+
+/// How far a note stands to the right.
+const NOTE_INDENT: usize = 2;
 
 /// Where a table goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +28,13 @@ pub enum Output {
 /// Rows of cells; a cell may have several lines.
 pub struct Table {
     head: Vec<&'static str>,
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    cells: Vec<Cell>,
+    /// For people: what stands under the row, across all columns.
+    note: Option<String>,
 }
 
 /// A cell's lines and how they look.
@@ -62,12 +73,14 @@ impl Cell {
         Cell { lines: vec![clock::format_time(time, zone)], short: Some(short), look: Look::Plain }
     }
 
-    /// A line of it as a person sees it.
-    fn shown(&self, line: usize) -> Option<&str> {
-        match &self.short {
-            Some(short) => (line == 0).then_some(short),
-            None => self.lines.get(line).map(String::as_str),
-        }
+    /// The lines that a person sees.
+    fn shown(&self) -> &[String] {
+        self.short.as_ref().map_or(&self.lines, std::slice::from_ref)
+    }
+
+    /// As `shown`, in lines of at most `width` columns.
+    fn folded(&self, width: usize) -> Vec<String> {
+        self.shown().iter().flat_map(|line| fold(&plain(line), width)).collect()
     }
 
     pub fn look(self, look: Look) -> Cell {
@@ -85,6 +98,14 @@ impl Look {
             Look::Bad => "\x1b[31m",
         }
     }
+
+    /// `text` as it looks on a terminal with or without colour.
+    pub fn paint(self, text: &str, colour: bool) -> String {
+        match self.begin() {
+            begin if colour && !begin.is_empty() && !text.is_empty() => format!("{begin}{text}\x1b[0m"),
+            _ => text.to_owned(),
+        }
+    }
 }
 
 impl Table {
@@ -92,81 +113,116 @@ impl Table {
         Table { head: head.to_vec(), rows: Vec::new() }
     }
 
-    pub fn push(&mut self, row: Vec<Cell>) {
-        self.rows.push(row);
+    pub fn push(&mut self, cells: Vec<Cell>) {
+        self.push_noted(cells, None);
+    }
+
+    /// A row, and what a person is told under it.
+    pub fn push_noted(&mut self, cells: Vec<Cell>, note: Option<String>) {
+        self.rows.push(Row { cells, note });
     }
 
     /// As text, for a terminal or for a program.
     pub fn render(&self, output: Output) -> String {
-        match output {
-            Output::Terminal { width, colour } => self.aligned(width, colour),
-            Output::Pipe => self.tabbed(),
+        let Output::Terminal { width, colour } = output else { return self.tabbed() };
+        let width = width.unwrap_or(usize::MAX);
+        match self.widths(width) {
+            Some(widths) => self.aligned(&widths, width, colour),
+            None => self.stacked(width, colour),
         }
     }
 
-    fn aligned(&self, width: Option<usize>, colour: bool) -> String {
-        let widths = self.widths(width);
+    fn aligned(&self, widths: &[usize], width: usize, colour: bool) -> String {
         let mut text = String::new();
-        let head: Vec<(&str, Look)> = self.head.iter().map(|name| (*name, Look::Plain)).collect();
-        push_line(&mut text, &widths, &head, colour);
+        let head: Vec<Vec<String>> = self.head.iter().zip(widths).map(|(name, width)| fold(name, *width)).collect();
+        push_lines(&mut text, widths, &head, &vec![Look::Plain; head.len()], colour);
         for row in &self.rows {
-            let height = row.iter().map(|cell| cell.lines.len()).max().unwrap_or(0);
-            for line in 0..height {
-                let cells: Vec<(&str, Look)> =
-                    row.iter().map(|cell| (cell.shown(line).unwrap_or_default(), cell.look)).collect();
-                push_line(&mut text, &widths, &cells, colour);
-            }
+            let cells: Vec<Vec<String>> =
+                row.cells.iter().zip(widths).map(|(cell, width)| cell.folded(*width)).collect();
+            let looks: Vec<Look> = row.cells.iter().map(|cell| cell.look).collect();
+            push_lines(&mut text, widths, &cells, &looks, colour);
+            push_note(&mut text, row, width);
         }
         text
     }
 
-    /// As wide as the cells, less what the widest columns have too much.
-    fn widths(&self, limit: Option<usize>) -> Vec<usize> {
-        let natural = |column: usize| {
-            let cells = self.rows.iter().map(|row| &row[column]);
-            let lines = cells.flat_map(|cell| (0..cell.lines.len()).filter_map(|line| cell.shown(line)));
-            lines.map(|line| line.chars().count()).chain([self.head[column].len()]).max().unwrap_or(0)
+    /// Each row as a list of its cells, for a terminal that is too narrow for columns.
+    fn stacked(&self, width: usize, colour: bool) -> String {
+        let name_width = self.head.iter().map(|name| columns(name)).max().unwrap_or(0);
+        let widths = [name_width, width.saturating_sub(name_width + GAP).max(COLUMN_MIN)];
+        let mut blocks = Vec::new();
+        for row in &self.rows {
+            let mut block = String::new();
+            for (name, cell) in self.head.iter().zip(&row.cells) {
+                let cells = [vec![(*name).to_owned()], cell.folded(widths[1])];
+                push_lines(&mut block, &widths, &cells, &[Look::Plain, cell.look], colour);
+            }
+            push_note(&mut block, row, width);
+            blocks.push(block);
+        }
+        blocks.join("\n")
+    }
+
+    /// As wide as the cells, less what the widest columns have too much: first down to their longest words, then
+    /// to the least. `None`: that is still too wide.
+    fn widths(&self, limit: usize) -> Option<Vec<usize>> {
+        let lines = |column: usize| self.rows.iter().flat_map(move |row| row.cells[column].shown());
+        let natural = |column: usize| lines(column).map(|line| columns(line)).max().unwrap_or(0);
+        let longest_word = |column: usize| {
+            let words = lines(column).flat_map(|line| line.split([' ', '\t'])).map(columns);
+            words.max().unwrap_or(0).max(COLUMN_MIN)
         };
-        let mut widths: Vec<usize> = (0..self.head.len()).map(natural).collect();
-        let gaps = GAP * widths.len().saturating_sub(1);
-        let limit = limit.unwrap_or(usize::MAX).saturating_sub(gaps);
-        while widths.iter().sum::<usize>() > limit {
-            match widths.iter_mut().max() {
-                Some(widest) if *widest > COLUMN_MIN => *widest -= 1,
-                _ => break,
+        let head = |column: usize| columns(self.head[column]);
+        let mut widths: Vec<usize> = (0..self.head.len()).map(|column| natural(column).max(head(column))).collect();
+        let limit = limit.saturating_sub(GAP * widths.len().saturating_sub(1));
+        let words: Vec<usize> = (0..self.head.len()).map(longest_word).collect();
+        for least in [words, vec![COLUMN_MIN; widths.len()]] {
+            while widths.iter().sum::<usize>() > limit {
+                let too_wide = widths.iter_mut().zip(&least).filter(|(width, least)| **width > **least);
+                match too_wide.max_by_key(|(width, _)| **width) {
+                    Some((widest, _)) => *widest -= 1,
+                    None => break,
+                }
             }
         }
-        widths
+        (widths.iter().sum::<usize>() <= limit).then_some(widths)
     }
 
     fn tabbed(&self) -> String {
-        let text = |cell: &Cell| cell.lines.join(", ").replace('\t', " ");
-        let line = |row: &Vec<Cell>| row.iter().map(text).collect::<Vec<_>>().join("\t") + "\n";
+        let text = |cell: &Cell| plain(&cell.lines.join(", "));
+        let line = |row: &Row| row.cells.iter().map(text).collect::<Vec<_>>().join("\t") + "\n";
         self.rows.iter().map(line).collect()
     }
 }
 
-fn push_line(text: &mut String, widths: &[usize], cells: &[(&str, Look)], colour: bool) {
-    let used = cells.iter().rposition(|(cell, _)| !cell.is_empty()).map_or(0, |last| last + 1);
-    for (index, ((cell, look), width)) in cells[..used].iter().zip(widths).enumerate() {
-        let shown = cut(cell, *width).replace('\t', " ");
-        let begin = if colour && !shown.is_empty() { look.begin() } else { "" };
-        let end = if begin.is_empty() { "" } else { "\x1b[0m" };
-        let _ = write!(text, "{begin}{shown}{end}");
-        if index + 1 < used {
-            let padding = width + GAP - shown.chars().count();
-            let _ = write!(text, "{:padding$}", "");
-        }
-    }
-    text.push('\n');
+/// Without tabs, which mean something in a table.
+fn plain(text: &str) -> String {
+    text.replace('\t', " ")
 }
 
-/// `text` in at most `width` characters; where something was cut off an ellipsis says so.
-pub fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
+/// Cells side by side, line by line.
+fn push_lines(text: &mut String, widths: &[usize], cells: &[Vec<String>], looks: &[Look], colour: bool) {
+    let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+    for line in 0..height {
+        let shown: Vec<&str> = cells.iter().map(|cell| cell.get(line).map_or("", String::as_str)).collect();
+        let used = shown.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
+        for (index, cell) in shown[..used].iter().enumerate() {
+            text.push_str(&looks[index].paint(cell, colour));
+            if index + 1 < used {
+                let padding = (widths[index] + GAP).saturating_sub(columns(cell));
+                let _ = write!(text, "{:padding$}", "");
+            }
+        }
+        text.push('\n');
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+fn push_note(text: &mut String, row: &Row, width: usize) {
+    for line in row.note.iter().flat_map(|note| fold(&plain(note), width.saturating_sub(NOTE_INDENT).max(COLUMN_MIN))) {
+        text.extend(iter::repeat_n(' ', NOTE_INDENT));
+        text.push_str(&line);
+        text.push('\n');
+    }
 }
 
 #[cfg(test)]
@@ -175,18 +231,43 @@ mod tests {
 
     fn table() -> Table {
         let mut table = Table::new(&["TASK", "LAST"]);
-        table.push(vec!["documents".to_owned().into(), Cell::from("failure".to_owned()).look(Look::Bad)]);
+        let failed = Cell::from("failure".to_owned()).look(Look::Bad);
+        table.push_noted(vec!["documents".to_owned().into(), failed], Some("the last\tline".to_owned()));
         table.push(vec!["a".to_owned().into(), vec!["x".repeat(60), "y\tz".to_owned()].into()]);
         table
     }
 
+    fn on_terminal(table: &Table, width: usize) -> String {
+        table.render(Output::Terminal { width: Some(width), colour: false })
+    }
+
     #[test]
-    fn a_terminals_width_is_kept() {
-        let text = table().render(Output::Terminal { width: Some(40), colour: false });
-        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
-        assert!(text.contains("documents  failure\n"), "{text}");
-        assert!(text.contains("xxx…\n"), "{text}");
+    fn a_terminals_width_is_kept_and_nothing_is_lost() {
+        for width in [12, 20, 40, 80] {
+            let text = on_terminal(&table(), width);
+            assert!(text.lines().all(|line| line.chars().count() <= width.max(14)), "{width}:\n{text}");
+            assert_eq!(text.matches('x').count(), 60, "{width}:\n{text}");
+            assert!(!text.contains('…'), "{text}");
+        }
+        let text = on_terminal(&table(), 40);
+        assert!(text.contains("documents  failure\n  the last line\n"), "{text}");
         assert!(text.contains("\n           y z\n"), "{text}");
+    }
+
+    #[test]
+    fn where_columns_do_not_fit_rows_are_lists() {
+        assert_eq!(
+            on_terminal(&table(), 16).lines().take(5).collect::<Vec<_>>(),
+            ["TASK  documents", "LAST  failure", "  the last line", "", "TASK  a"]
+        );
+    }
+
+    #[test]
+    fn what_can_be_folded_at_a_blank_is_folded_before_words_are_broken() {
+        let mut table = Table::new(&["PROGRAMS", "SECRETS"]);
+        table.push(vec!["/usr/bin/rclone".to_owned().into(), "rclone-config as command".to_owned().into()]);
+        let text = on_terminal(&table, 34);
+        assert!(text.ends_with("/usr/bin/rclone  rclone-config as\n                 command\n"), "{text}");
     }
 
     #[test]

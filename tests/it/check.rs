@@ -146,6 +146,23 @@ tasks:
 }
 
 #[test]
+fn what_is_true_of_all_tasks_is_said_once_and_nobody_is_flooded() {
+    let sandbox = Sandbox::new();
+    let tasks = |count: usize| -> String {
+        let task = |n| format!("  - {{name: t{n}, run_anyway_after: 1d, schedule: '@daily', command: [x]}}\n");
+        "tasks:\n".to_owned() + &(0..count).map(task).collect::<String>()
+    };
+    sandbox.config(&tasks(2));
+    let said = check(&sandbox, &["--offline", "backup.yaml"]).expect(0).stderr;
+    assert_eq!(said.matches("nobody would hear").count(), 1, "{said}");
+    assert!(said.contains("backup.yaml: tasks: nobody would hear"), "{said}");
+    sandbox.config(&tasks(1_000));
+    let said = check(&sandbox, &["--offline", "backup.yaml"]).expect(0).stderr;
+    assert!(said.ends_with("backup.yaml: 901 further warnings are not shown\n"), "{said}");
+    assert!(said.lines().count() < 110, "{said}");
+}
+
+#[test]
 fn on_a_terminal_the_table_has_a_head_and_columns() {
     if !harness::needs("python3") {
         return;
@@ -370,6 +387,8 @@ fn wrong_usage_is_status_2_with_a_hint() {
         ("service", "service: expected `systemd` or `launchd`"),
         ("run", "run: a TASK is missing"),
         ("status x", "status: too many arguments"),
+        ("start backup.yaml", "usage: no such command, or too many arguments"),
+        ("status --socket=", "usage: --socket takes a value that is not empty"),
     ] {
         let said = finish(sandbox.backupnizza(line.split(' '))).expect(2);
         assert!(
@@ -382,6 +401,10 @@ fn wrong_usage_is_status_2_with_a_hint() {
     }
     let said = finish(sandbox.backupnizza([])).expect(2);
     assert!(said.stderr.contains("usage: backupnizza CONFIG"), "{}", said.stderr);
+    let said = finish(sandbox.backupnizza(["list"])).expect(1);
+    assert!(said.stderr.contains("hint: `list` is no command either"), "{}", said.stderr);
+    let said = finish(sandbox.backupnizza(["run", ""])).expect(2);
+    assert!(said.stderr.contains("run: a TASK is missing"), "{}", said.stderr);
     let said = finish(sandbox.backupnizza([""])).expect(2);
     assert!(said.stderr.contains("a configuration file is missing"), "{}", said.stderr);
 }
@@ -397,7 +420,7 @@ fn help_and_version_are_results() {
     let general = shown(&["--help"]);
     assert_eq!(general, shown(&["-h"]));
     for command in ["check", "once", "next", "secretbox", "example"] {
-        assert!(general.contains(&format!("backupnizza {command}")), "{general}");
+        assert!(general.contains(&format!("\n  {command} ")), "{general}");
         let help = shown(&[command, "--help"]);
         assert!(help.starts_with(&format!("usage: backupnizza {command}")), "{help}");
         assert_eq!(help, shown(&["-h", command]), "options may stand anywhere");

@@ -109,7 +109,7 @@ fn status_tells_of_a_failure_and_exits_accordingly() {
     let sandbox = Sandbox::new();
     let daemon = daemon(&sandbox, TASKS);
     let fresh = ask(&sandbox, ["status"]).expect(0).stdout();
-    assert_eq!(fresh.lines().map(|line| line.split('\t').count()).collect::<Vec<_>>(), [9, 9, 9, 9], "{fresh}");
+    assert_eq!(fresh.lines().map(|line| line.split('\t').count()).collect::<Vec<_>>(), [10, 10, 10, 10], "{fresh}");
     assert!(fresh.lines().nth(3).is_some_and(|line| line.starts_with("off\tdisabled\t")), "{fresh}");
     ask(&sandbox, ["run", "bad"]).expect(1);
     let asked = ask(&sandbox, ["status", "--json"]).expect(1).stdout();
@@ -126,7 +126,7 @@ fn status_tells_of_a_failure_and_exits_accordingly() {
     let text = ask(&sandbox, ["status"]).expect(1).stdout();
     let line = text.lines().nth(1).expect("a line of the second task");
     assert!(line.starts_with("bad\tidle\t-\tfailure\t") && line.contains("\tfailing\t"), "{line}");
-    assert_eq!(line.split('\t').count(), 9, "{line}");
+    assert_eq!(line.split('\t').count(), 10, "{line}");
 }
 
 #[test]
@@ -270,9 +270,11 @@ fn lock_wipes_all_secrets_and_refresh_brings_them_back() {
     let sandbox = Sandbox::new();
     let daemon = daemon(&sandbox, WITH_SECRET);
     let (given, other) = (follow(&sandbox, "given"), follow(&sandbox, "other"));
-    sandbox.await_file("begun");
+    // What is still in the pipe when the secrets are wiped is withheld too.
+    daemon.wait_for(&["1 [secret vault]"]);
     sandbox.await_file("other");
-    ask(&sandbox, ["lock"]).expect(0);
+    let said = ask(&sandbox, ["lock"]).expect(0);
+    assert!(said.stderr.contains("all secrets are wiped") && said.stdout.is_empty(), "{}", said.stderr);
     assert!(status(&sandbox).contains("{\"name\":\"vault\",\"state\":\"locked\"}"));
     sandbox.signal("go");
     let shown = given.finish().expect(0).stdout();
@@ -281,7 +283,7 @@ fn lock_wipes_all_secrets_and_refresh_brings_them_back() {
 
     let again = follow(&sandbox, "given");
     await_status(&sandbox, "\"waits_for\":\"secret vault\"");
-    ask(&sandbox, ["unlock"]).expect(0);
+    assert!(ask(&sandbox, ["unlock"]).expect(0).stderr.contains("all secrets are renewed"));
     let again = again.finish().expect(0);
     assert_eq!(again.stdout(), "1 [secret vault]\n2 [secret vault]\n");
     assert!(again.stderr.contains("waiting for secret vault"), "{}", again.stderr);
@@ -462,18 +464,24 @@ fn a_table_fits_the_terminal_and_has_colour_only_there() {
     }
     let _daemon = daemon(&sandbox, TASKS);
     ask(&sandbox, ["run", "bad"]).expect(1);
-    let on_terminal = |no_colour: &str| {
+    let on_terminal = |width: usize, no_colour: &str| {
         let program = env!("CARGO_BIN_EXE_backupnizza");
         let mut command: Command = sandbox.command("script");
-        command.env("COLUMNS", "60").env("NO_COLOR", no_colour).env("BACKUPNIZZA_SOCKET", sandbox.socket()).args([
-            "-qec",
-            &format!("{program} status"),
-            "/dev/null",
-        ]);
+        command
+            .env("COLUMNS", width.to_string())
+            .env("NO_COLOR", no_colour)
+            .env("BACKUPNIZZA_SOCKET", sandbox.socket())
+            .args(["-qec", &format!("{program} status"), "/dev/null"]);
         finish(command).stdout()
     };
-    let plain = on_terminal("1");
-    assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 60), "{plain}");
-    assert!(plain.contains("TASK") && plain.contains("failure (exit 12)") && !plain.contains('\x1b'), "{plain}");
-    assert!(on_terminal("").contains("\x1b[31mfailure"));
+    for width in [20, 40, 60, 80] {
+        let plain = on_terminal(width, "1");
+        assert!(plain.lines().all(|line| line.trim_end().chars().count() <= width), "{width}: {plain}");
+        let all = plain.split_whitespace().collect::<String>();
+        for part in ["TASK", "failure", "(exit12)", "took", "Fatal:notab", "doubtful", "disabled", "secretsin"] {
+            assert!(all.contains(part), "{part}: {width}: {plain}");
+        }
+        assert!(!plain.contains('\x1b') && !plain.contains('…'), "{width}: {plain}");
+    }
+    assert!(on_terminal(80, "").contains("\x1b[31mfailure"));
 }
