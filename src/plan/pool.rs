@@ -58,7 +58,7 @@ mod tests {
         let values: Vec<Arc<str>> = (0..100).map(|number| pool.share(format!("value {}", number / 10))).collect();
         for (number, value) in values.iter().enumerate() {
             assert_eq!(**value, format!("value {}", number / 10));
-            assert_eq!(Arc::ptr_eq(value, &values[number / 10 * 10]), true);
+            assert!(Arc::ptr_eq(value, &values[number / 10 * 10]));
         }
         assert!(!Arc::ptr_eq(&values[0], &pool.share("value 0".to_owned())));
     }
