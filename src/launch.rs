@@ -86,11 +86,12 @@ impl Launcher {
         let (socket, theirs) = UnixStream::pair().map_err(failed)?;
         socket.set_read_timeout(Some(LAUNCH_TIME)).map_err(failed)?;
         socket.set_write_timeout(Some(LAUNCH_TIME)).map_err(failed)?;
+        // Without a folder, user or group for it: with one the standard library forks, which copies what the kernel
+        // knows of the daemon's memory; without, it lends it to the child until its exec (posix_spawn(3)).
         let child = Command::new(image.path())
             .arg0("backupnizza")
             .arg(COMMAND)
             .env_clear()
-            .current_dir("/")
             .stdin(OwnedFd::from(theirs))
             .stdout(stdout)
             .stderr(stderr)

@@ -205,6 +205,14 @@ impl Crontab {
         DAY_OF_MONTH.is_all(self.days) && MONTH.is_all(self.months)
     }
 
+    fn any_day_of_week(&self) -> bool {
+        WEEKDAY_OF_CRATE.is_all(self.weekdays_of_crate())
+    }
+
+    fn weekdays_of_crate(&self) -> Set {
+        Set(self.weekdays.0 << 1)
+    }
+
     /// The longest gap between two times of one day, and the time from the first to the last, in seconds.
     fn gaps_of_a_day(&self) -> (i64, i64) {
         let (mut longest, mut span) = (0, 0);
@@ -256,12 +264,13 @@ fn dates_of(days: &str, months: &str, weekdays: &str) -> Option<cron::Schedule> 
 
 impl Calendar<'_> {
     fn of(crontab: &Crontab) -> Calendar<'_> {
+        if crontab.any_day_of_year() && crontab.any_day_of_week() {
+            return Calendar { crontab, dates: Vec::new() };
+        }
         let days = DAY_OF_MONTH.write(crontab.days);
         let months = MONTH.write(crontab.months);
-        let weekdays = WEEKDAY_OF_CRATE.write(Set(crontab.weekdays.0 << 1));
-        let dates = if [&days, &months, &weekdays] == ["*", "*", "*"] {
-            vec![]
-        } else if crontab.either_day {
+        let weekdays = WEEKDAY_OF_CRATE.write(crontab.weekdays_of_crate());
+        let dates = if crontab.either_day {
             vec![dates_of(&days, &months, "*"), dates_of("*", &months, &weekdays)]
         } else {
             vec![dates_of(&days, &months, &weekdays)]
@@ -503,7 +512,7 @@ impl Field {
     }
 
     fn is_all(&self, set: Set) -> bool {
-        set.numbers().eq(self.min..=self.max)
+        set.0 == (u64::MAX >> (u64::BITS - 1 - self.max)) & (u64::MAX << self.min)
     }
 
     /// Writes a set the way the crate reads it.

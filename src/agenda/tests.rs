@@ -423,7 +423,7 @@ fn every_second_runs_each_second_and_skips_none() {
 
 #[test]
 fn a_slot_that_is_due_ahead_is_not_noticed_again_by_the_next_daemon() {
-    let condition = || Condition { check: step(None), recheck: Duration::from_secs(300) };
+    let condition = || Box::new(Condition { check: step(None), recheck: Duration::from_secs(300) });
     let tasks = || vec![with(task("beat", &["@every 1s"]), |task| task.policy.only_if = Some(condition()))];
     let world = World::new(EVENING, tasks());
     assert_eq!(world.waits("beat"), Some(Wait::Condition), "one second ahead");
@@ -590,7 +590,7 @@ fn secrets_that_vanish_send_a_run_that_has_not_started_back() {
 
 fn conditional(name: &str) -> Task {
     with(task(name, &["@hourly"]), |task| {
-        task.policy.only_if = Some(Condition { check: step(None), recheck: Duration::from_secs(300) });
+        task.policy.only_if = Some(Box::new(Condition { check: step(None), recheck: Duration::from_secs(300) }));
     })
 }
 

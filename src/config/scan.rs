@@ -219,9 +219,19 @@ impl<'t> Scanner<'t> {
         }
     }
 
+    /// Steps over bytes that are characters of their own and mean nothing inside a word, quotes or a comment:
+    /// most of a file is made of them.
+    fn skip_ordinary(&mut self) {
+        let ordinary = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/' | b'~');
+        let run = self.bytes[self.index..].iter().take_while(ordinary).count();
+        self.index += run;
+        self.column += run;
+    }
+
     fn skip_line(&mut self) {
         while !self.is_break_or_end() {
             self.skip();
+            self.skip_ordinary();
         }
     }
 
@@ -231,6 +241,9 @@ impl<'t> Scanner<'t> {
                 self.skip();
             }
             let tabs = !self.flows.is_empty() || !self.key_allowed;
+            let spaces = self.bytes[self.index..].iter().take_while(|&&byte| byte == b' ').count();
+            self.index += spaces;
+            self.column += spaces;
             while self.peek(0) == Some(b' ') || tabs && self.peek(0) == Some(b'\t') {
                 self.skip();
             }
@@ -493,6 +506,7 @@ impl<'t> Scanner<'t> {
             if self.at_document_marker() {
                 return Step::Stop;
             }
+            self.skip_ordinary();
             match self.peek(0) {
                 None => return Step::Stop,
                 Some(b'\\') if quote == b'"' => {
@@ -560,7 +574,11 @@ impl<'t> Scanner<'t> {
     /// Takes the characters of a plain scalar up to a blank or to what ends it.
     fn plain_word(&mut self) -> Step {
         let in_flow = !self.flows.is_empty();
-        while !self.is_blank_or_end(0) {
+        loop {
+            self.skip_ordinary();
+            if self.is_blank_or_end(0) {
+                break;
+            }
             match self.peek(0) {
                 Some(b':') if in_flow && self.peek(1).is_some_and(|next| b",?[]{}".contains(&next)) => {
                     return Step::Stop;

@@ -148,14 +148,18 @@ impl<'t> Node<'t> {
     }
 
     pub fn section(&self, wanted: &str, problems: &mut Problems) -> Option<Section<'_, 't>> {
-        self.map(wanted, problems).map(|entries| Section { at: self.at, entries, asked: Vec::new() })
+        self.map(wanted, problems).map(|entries| Section { at: self.at, entries, asked: Vec::with_capacity(KEYS) })
     }
 }
+
+/// More than any map has keys.
+const KEYS: usize = 48;
 
 /// A map whose keys are the program's own: those that nobody asks for are unknown.
 pub struct Section<'c, 't> {
     at: u32,
     entries: &'c [(std::borrow::Cow<'t, str>, Node<'t>)],
+    /// Some of them twice.
     asked: Vec<&'static str>,
 }
 
@@ -167,17 +171,13 @@ impl<'c, 't> Section<'c, 't> {
 
     /// What stands at `key`, also if that is null.
     pub fn take(&mut self, key: &'static str) -> Option<&'c Node<'t>> {
-        self.know(&[key]);
+        self.asked.push(key);
         self.entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 
     /// Takes these keys for known without a look at them.
     pub fn know(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            if !self.asked.contains(key) {
-                self.asked.push(key);
-            }
-        }
+        self.asked.extend(keys);
     }
 
     /// What stands at `key`, where null is as good as nothing.
@@ -200,12 +200,17 @@ impl<'c, 't> Section<'c, 't> {
             if self.asked.contains(&key.as_ref()) || key == "<<" {
                 continue;
             }
-            let asked = self.asked.iter().copied();
-            let hint = match problems.nearest(key, asked) {
+            let hint = match problems.nearest(key, self.asked.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the keys here are {}", self.asked.join(", ")),
+                None => format!("the keys here are {}", each_once(&self.asked).join(", ")),
             };
             problems.add_hint(node.at, "unknown key", Some(hint));
         }
     }
+}
+
+/// In order of their first places.
+fn each_once(keys: &[&'static str]) -> Vec<&'static str> {
+    let is_first = |&(index, key): &(usize, &&'static str)| !keys[..index].contains(key);
+    keys.iter().enumerate().filter(is_first).map(|(_, key)| *key).collect()
 }

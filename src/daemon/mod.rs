@@ -54,6 +54,7 @@ enum Report {
 pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let one = |error: Error| vec![error];
     let umask = sys::set_umask(0o077);
+    sys::share_one_heap();
     let stop = Arc::new(AtomicBool::new(false));
     let notifier = Notifier::from_environment();
     let loaded = startup::load(file)?;
@@ -99,7 +100,9 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     keeper.ask_again(unavailable);
     let controlled = serve_control(&control, reports.clone());
 
-    Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?.work(&inbox);
+    let scheduler = Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?;
+    sys::give_back_memory();
+    scheduler.work(&inbox);
     listener.close();
     control.close();
     let _ = controlled.join();

@@ -11,6 +11,7 @@ use super::command::{StepSpec, Variable};
 use super::exit_codes;
 use super::host::expand;
 use super::layer::{HooksLayer, Layer, Setting};
+use super::pool::Pools;
 use super::{Condition, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
 use super::{Host, ProgramSpec, RunAs, Signal, Step, StopPolicy, Task, Value};
 
@@ -39,6 +40,7 @@ pub(super) struct Assembler<'p, 'c> {
     profiles: &'p [(&'c str, Layer)],
     programs: &'p mut Programs,
     bytes: usize,
+    pools: Pools,
 }
 
 /// What a task gives to each of its commands.
@@ -61,7 +63,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
         profiles: &'p [(&'c str, Layer)],
         programs: &'p mut Programs,
     ) -> Self {
-        Assembler { host, defaults, profiles, programs, bytes: 0 }
+        Assembler { host, defaults, profiles, programs, bytes: 0, pools: Pools::default() }
     }
 
     /// The profiles' indices by name.
@@ -190,15 +192,15 @@ impl<'p, 'c> Assembler<'p, 'c> {
             name,
             program,
             arguments,
-            environment,
+            environment: self.pools.environments.share(environment),
             pass_environment: context.pass_environment.clone(),
             stdin: spec.line.stdin,
-            exit_codes: exit_codes::merge(&spec.line.program, codes),
+            exit_codes: self.pools.exit_codes.share(exit_codes::merge(&spec.line.program, codes)),
             timeout: match spec.timeout {
                 Setting::Unset | Setting::Reset => timeout,
                 Setting::To(timeout) => Some(timeout),
             },
-            working_directory,
+            working_directory: self.pools.directories.share(working_directory),
             user: context.user.clone(),
         }
     }
@@ -219,12 +221,14 @@ impl<'p, 'c> Assembler<'p, 'c> {
             missed_delay: *pick(layers, |layer| &layer.missed_delay).unwrap_or(&DEFAULT_MISSED_DELAY),
             jitter: *pick(layers, |layer| &layer.jitter).unwrap_or(&Duration::ZERO),
             locks: pick(layers, |layer| &layer.locks).cloned().unwrap_or_default(),
-            only_if: pick(layers, |layer| &layer.only_if).map(|condition| Condition {
-                check: self.side_step(&condition.check, "only_if", context),
-                recheck: match condition.recheck {
-                    Setting::Unset | Setting::Reset => DEFAULT_RECHECK,
-                    Setting::To(recheck) => recheck,
-                },
+            only_if: pick(layers, |layer| &layer.only_if).map(|condition| {
+                Box::new(Condition {
+                    check: self.side_step(&condition.check, "only_if", context),
+                    recheck: match condition.recheck {
+                        Setting::Unset | Setting::Reset => DEFAULT_RECHECK,
+                        Setting::To(recheck) => recheck,
+                    },
+                })
             }),
             run_anyway_after: pick(layers, |layer| &layer.run_anyway_after).copied(),
             max_wait: pick(layers, |layer| &layer.max_wait).copied(),
@@ -237,7 +241,8 @@ impl<'p, 'c> Assembler<'p, 'c> {
     fn hooks(&mut self, layers: &[&Layer], context: &Context<'_>) -> Hooks {
         let mut hook = |name: &str, of: fn(&HooksLayer) -> &Setting<StepSpec>| {
             let spec = pick_within(layers, |layer| &layer.hooks, |hooks| of(hooks))?;
-            Some(Box::new(self.side_step(spec, name, context)))
+            let step = self.side_step(spec, name, context);
+            Some(self.pools.hooks.share(step))
         };
         Hooks {
             start: hook("start", |hooks| &hooks.start),

@@ -164,7 +164,7 @@ fn warn_of_task(task: &Task, place: &str, gaps: &mut Gaps, warnings: &mut Vec<Pr
 fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
     let mut found = Vec::new();
     let program = Path::new(&plan.program(step.program).name).file_name().and_then(|name| name.to_str());
-    for (name, value) in &step.environment {
+    for (name, value) in step.environment.iter() {
         found.extend(warn_of_variable(name, value, place));
         found.extend(warn_of_token(program, name, value, place));
     }

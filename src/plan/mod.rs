@@ -10,6 +10,7 @@ mod exit_codes;
 mod host;
 mod layer;
 mod lint;
+mod pool;
 mod programs;
 mod scope;
 mod secrets;
@@ -174,7 +175,7 @@ pub struct Policy {
     pub jitter: Duration,
     /// Sorted by lock, each lock once.
     pub locks: Vec<LockRequest>,
-    pub only_if: Option<Condition>,
+    pub only_if: Option<Box<Condition>>,
     /// Start without asking `only_if` once the last success is older than this.
     pub run_anyway_after: Option<Duration>,
     pub max_wait: Option<Duration>,
@@ -254,17 +255,18 @@ pub enum OutputMode {
 /// What to run when something happens to a task's runs. The map form of a hook is a step.
 #[derive(Debug, Default)]
 pub struct Hooks {
-    pub start: Option<Box<Step>>,
-    pub success: Option<Box<Step>>,
-    pub warning: Option<Box<Step>>,
-    pub failure: Option<Box<Step>>,
-    pub end: Option<Box<Step>>,
-    pub stale: Option<Box<Step>>,
-    pub recovery: Option<Box<Step>>,
+    pub start: Option<Arc<Step>>,
+    pub success: Option<Arc<Step>>,
+    pub warning: Option<Arc<Step>>,
+    pub failure: Option<Arc<Step>>,
+    pub end: Option<Arc<Step>>,
+    pub stale: Option<Arc<Step>>,
+    pub recovery: Option<Arc<Step>>,
 }
 
-/// One command of a task (also of a hook, a condition or `finally`), with all that it is given.
-#[derive(Debug)]
+/// One command of a task (also of a hook, a condition or `finally`), with all that it is given. What
+/// many commands have alike is shared among them.
+#[derive(Debug, PartialEq)]
 pub struct Step {
     /// As written, else the program's base name, made unique in its task.
     pub name: String,
@@ -272,14 +274,14 @@ pub struct Step {
     /// Without the program's name itself; `~` is expanded.
     pub arguments: Vec<String>,
     /// In order of name, each name once, layers merged.
-    pub environment: Vec<(String, Value)>,
+    pub environment: Arc<[(String, Value)]>,
     pub pass_environment: PassEnvironment,
     /// The secret that arrives on standard input, else `/dev/null`.
     pub stdin: Option<SecretId>,
-    pub working_directory: PathBuf,
+    pub working_directory: Arc<Path>,
     /// As whom it runs, if not as the daemon's user.
     pub user: Option<Arc<RunAs>>,
-    pub exit_codes: ExitCodes,
+    pub exit_codes: Arc<ExitCodes>,
     /// For this command alone, counted while the machine is awake.
     pub timeout: Option<Duration>,
 }
@@ -432,7 +434,7 @@ impl Plan {
         self.programs.push(ProgramSpec { name, base, path_variable, sha256: None, user, needed: true });
         step.program = program;
         step.arguments = words.collect();
-        step.working_directory = directory.to_owned();
+        step.working_directory = directory.into();
         task.steps = vec![step];
         task.finally.clear();
         task.policy.hooks = Hooks::default();

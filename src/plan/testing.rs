@@ -63,16 +63,16 @@ pub fn step(stdin: Option<SecretId>) -> Step {
         name: "step".to_string(),
         program: ProgramId(0),
         arguments: Vec::new(),
-        environment: Vec::new(),
+        environment: [].into(),
         pass_environment: PassEnvironment::Named(Vec::new()),
         stdin,
         user: None,
-        working_directory: PathBuf::from("/"),
-        exit_codes: ExitCodes {
+        working_directory: Path::new("/").into(),
+        exit_codes: Arc::new(ExitCodes {
             success: CodeSet(vec![(0, 0)]),
             warning: CodeSet::default(),
             fatal: CodeSet::default(),
-        },
+        }),
         timeout: None,
     }
 }

@@ -59,7 +59,7 @@ fn without_a_word_everything_has_its_default() {
     let step = &task.steps[0];
     assert_eq!((step.name.as_str(), step.arguments.join(" ").as_str()), ("restic", "backup /home/user"));
     assert_eq!((step.timeout, step.stdin), (None, None));
-    assert_eq!(step.working_directory, Path::new("/home/user"));
+    assert_eq!(*step.working_directory, *Path::new("/home/user"));
     assert_eq!(step.pass_environment, PassEnvironment::Named(Vec::new()));
     assert_eq!(plan.program(step.program).name, "restic");
 }
@@ -81,7 +81,7 @@ tasks:
     assert_eq!(t.policy.timeout, Some(Duration::from_secs(7200)));
     assert_eq!(u.policy.timeout, Some(Duration::from_secs(10_800)));
     assert_eq!((t.policy.jitter, u.policy.jitter), (Duration::ZERO, Duration::from_secs(60)));
-    assert_eq!(t.steps[0].working_directory, Path::new("/home/user"));
+    assert_eq!(*t.steps[0].working_directory, *Path::new("/home/user"));
     assert_eq!(t.policy.overlap, Overlap::Queue);
     let locks =
         |task: &Task| task.policy.locks.iter().map(|lock| (plan.lock_name(lock.lock), lock.shared)).collect::<Vec<_>>();
@@ -141,7 +141,7 @@ tasks:
     assert_eq!(failure.arguments, ["failed"]);
     assert_eq!((failure.name.as_str(), variables(failure).as_str()), ("failure", ""));
     assert_eq!(failure.timeout, Some(Duration::from_secs(60)));
-    assert_eq!(failure.working_directory, Path::new("/srv"));
+    assert_eq!(*failure.working_directory, *Path::new("/srv"));
     assert!(hooks.end.is_none() && hooks.start.is_none());
     let success = hooks.success.as_ref().expect("a hook of the task");
     assert_eq!(success.secrets().count(), 1);
@@ -269,7 +269,7 @@ tasks:
         ("V", Value::Plain { secret: b, wrap }),
         ("W", Value::Token { secret: a, uses: 1, max_ttl: None }),
     ];
-    assert_eq!(step.environment, expected.map(|(name, value)| (name.to_string(), value)));
+    assert_eq!(*step.environment, expected.map(|(name, value)| (name.to_string(), value)));
     assert_eq!(step.stdin, Some(b));
     assert_eq!(plan.tasks[0].secrets(), [a, b]);
 }

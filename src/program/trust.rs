@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 /// As many links as Linux follows in one path before it gives up (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -53,12 +54,13 @@ impl Viewer {
 
     /// As `this_process`, for a command that runs as `other`.
     pub(super) fn running_as(other: Option<u32>) -> Self {
+        // Looked at once: a process stays in its user namespace.
+        static HIDDEN_OWNER: OnceLock<Option<u32>> = OnceLock::new();
         let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let hidden_owner = if cfg!(target_os = "linux") {
-            hidden_owner(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid"))
-        } else {
-            None
-        };
+        let hidden_owner = *HIDDEN_OWNER.get_or_init(|| {
+            let linux = cfg!(target_os = "linux");
+            linux.then(|| hidden_owner(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid"))).flatten()
+        });
         Self { user: sys::effective_uid(), other, hidden_owner }
     }
 }

@@ -74,7 +74,7 @@ fn program_names(plan: &Plan, programs: Option<&Programs>, task: &Task) -> Vec<S
 fn deliveries(plan: &Plan, task: &Task) -> Vec<String> {
     let mut lines = BTreeSet::new();
     for step in all_steps(task) {
-        for (_, value) in &step.environment {
+        for (_, value) in step.environment.iter() {
             let (secret, way) = match value {
                 Value::Text(_) => continue,
                 Value::Token { secret, .. } => (secret, "command"),

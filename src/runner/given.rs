@@ -45,7 +45,7 @@ impl Channels {
             let ours = channels.open_stdin().map_err(failed)?;
             channels.outgoing.push(Outgoing::text(ours, text.clone()).map_err(failed)?);
         }
-        for (_, value) in &step.environment {
+        for (_, value) in step.environment.iter() {
             if let Value::File { secret, wrap } = value {
                 let secret = loaded(setting, *secret)?;
                 let (theirs, ours) = io::pipe().map_err(failed)?;
@@ -72,7 +72,7 @@ pub fn environment(setting: &Setting, step: &Step, context: &Context, session: i
     let mut variables: Vec<Variable> =
         passed.map(|(name, value)| Variable::text(name.as_bytes(), value.as_bytes())).collect();
     let mut files = launch::FIRST_FILE..;
-    for (name, value) in &step.environment {
+    for (name, value) in step.environment.iter() {
         variables.push(match value {
             Value::Text(text) => Variable::text(name.as_bytes(), text.as_bytes()),
             Value::Token { secret, uses, max_ttl } => {

@@ -146,8 +146,13 @@ const NOT_ASKED_WHEN_YOUNG: (&str, Duration) = ("restic", Duration::from_secs(10
 
 /// The living processes of `session`.
 pub fn members(session: i32) -> io::Result<Vec<Process>> {
-    let processes = sys::pids()?.into_iter().filter_map(sys::process);
-    Ok(processes.filter(|process| process.session == session && !process.zombie).collect())
+    let pids = sys::pids()?.into_iter().filter(|&pid| may_be_in(session, pid));
+    Ok(pids.filter_map(sys::process).filter(|process| process.session == session && !process.zombie).collect())
+}
+
+/// Asked before a process is looked at, which costs a hundred times as much: there may be thousands.
+fn may_be_in(session: i32, pid: i32) -> bool {
+    sys::session_of(pid).is_none_or(|its| its == session)
 }
 
 /// Whether nobody of `session` lives any more. A listing is no snapshot: one that was listed may have begun another
@@ -156,7 +161,7 @@ pub fn is_empty(session: i32) -> io::Result<bool> {
     let mut dead_before = BTreeSet::new();
     for _ in 0..LISTINGS_MAX {
         let mut dead = BTreeSet::new();
-        for pid in sys::pids()? {
+        for pid in sys::pids()?.into_iter().filter(|&pid| may_be_in(session, pid)) {
             match sys::process(pid) {
                 Some(process) if process.session != session => {}
                 Some(process) if !process.zombie => return Ok(false),

@@ -87,7 +87,7 @@ fn first_written() -> Vec<Task> {
         change(&mut task);
         task
     };
-    let condition = || Some(Condition { check: step(None), recheck: Duration::from_secs(300) });
+    let condition = || Some(Box::new(Condition { check: step(None), recheck: Duration::from_secs(300) }));
     let retry = Retry { times: 2, delay: Duration::from_secs(60) };
     vec![
         with("plain", &["30 2 * * *"], &|_| {}),
