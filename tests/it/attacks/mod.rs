@@ -8,6 +8,10 @@ mod launches;
 mod memory;
 mod peeking;
 
+// The sockets: tokens, peers, places.
+mod connections;
+mod tokens;
+
 mod scan;
 
 use std::path::{Path, PathBuf};
