@@ -20,6 +20,7 @@ use std::time::Duration;
 use zeroize::Zeroize;
 
 use crate::error::Error;
+use crate::plan::RunAs;
 use crate::program::Identity;
 use crate::sys::{self, LauncherImage};
 
@@ -49,6 +50,8 @@ pub struct Frame<'a> {
     pub identity: Identity,
     pub directory: &'a Path,
     pub umask: u32,
+    /// As whom it runs, if not as the daemon's user.
+    pub user: Option<&'a RunAs>,
     /// The first is the name by which the program was called.
     pub arguments: Vec<&'a [u8]>,
     /// Each variable in parts that together read `NAME=value`, so that no secret is copied.
@@ -72,6 +75,7 @@ enum Stage {
     Frame,
     Directory,
     Descriptors,
+    User,
     Identity,
     Exec,
 }
@@ -153,6 +157,7 @@ impl Launcher {
             arguments: frame.arguments.len() as u32,
             environment: frame.environment.len() as u32,
             identity: frame.identity.to_bytes(),
+            user: frame.user.map(Credentials::of),
         }
         .to_bytes();
         let parts = frame.parts(&header);
@@ -180,6 +185,7 @@ impl Launcher {
             stage if stage == Stage::Directory as u8 => "cannot go to its working directory",
             stage if stage == Stage::Identity as u8 => "the program changed while it was being started",
             stage if stage == Stage::Exec as u8 => "cannot be executed",
+            stage if stage == Stage::User as u8 => "cannot become its `user`",
             stage if stage == Stage::Session as u8 => "cannot lead a session",
             stage if stage == Stage::Frame as u8 => "the launcher did not understand the daemon",
             _ => "cannot lay out its descriptors",
@@ -231,26 +237,64 @@ struct Header {
     arguments: u32,
     environment: u32,
     identity: [u8; Identity::BYTES],
+    user: Option<Credentials>,
+}
+
+/// Whose rights a command has (credentials(7)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Credentials {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl Credentials {
+    fn of(user: &RunAs) -> Credentials {
+        Credentials { uid: user.uid, gid: user.gid, groups: user.groups.clone() }
+    }
+
+    fn take_on(&self) -> io::Result<()> {
+        sys::become_user(self.uid, self.gid, &self.groups)
+    }
 }
 
 impl Header {
-    const BYTES: usize = 12 + Identity::BYTES;
+    /// Without the user, for whom the numbers of its groups follow.
+    const BYTES: usize = 12 + Identity::BYTES + 4;
 
-    fn to_bytes(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        for (place, number) in [self.umask, self.arguments, self.environment].into_iter().enumerate() {
-            bytes[place * 4..][..4].copy_from_slice(&number.to_le_bytes());
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::BYTES);
+        for number in [self.umask, self.arguments, self.environment] {
+            bytes.extend(number.to_le_bytes());
         }
-        bytes[12..].copy_from_slice(&self.identity);
+        bytes.extend(self.identity);
+        // None, or uid and gid before the groups.
+        let user =
+            self.user.iter().flat_map(|user| [user.uid, user.gid].into_iter().chain(user.groups.iter().copied()));
+        let user: Vec<u32> = user.collect();
+        bytes.extend((user.len() as u32).to_le_bytes());
+        bytes.extend(user.into_iter().flat_map(u32::to_le_bytes));
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Header {
-        let number = |place: usize| u32::from_le_bytes([0, 1, 2, 3].map(|index| bytes[place * 4 + index]));
-        let mut identity = [0; Identity::BYTES];
-        identity.copy_from_slice(&bytes[12..]);
-        Header { umask: number(0), arguments: number(1), environment: number(2), identity }
+    /// The header, and what follows it.
+    fn split_off(bytes: &[u8]) -> Option<(Header, &[u8])> {
+        let (numbers, rest) = bytes.split_first_chunk::<12>()?;
+        let (identity, rest) = rest.split_first_chunk()?;
+        let (count, rest) = rest.split_first_chunk::<4>()?;
+        let (user, rest) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).checked_mul(4)?)?;
+        let [umask, arguments, environment] = words(numbers)[..] else { return None };
+        let user = match words(user)[..] {
+            [] => None,
+            [uid, gid, ref groups @ ..] => Some(Credentials { uid, gid, groups: groups.to_vec() }),
+            _ => return None,
+        };
+        Some((Header { umask, arguments, environment, identity: *identity, user }, rest))
     }
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
 /// Where a launcher stopped and why.
@@ -277,7 +321,11 @@ fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, F
     at(Stage::Session, sys::lead_session().and_then(|()| socket.write_all(&[0])))?;
     let (mut frame, descriptors) = at(Stage::Frame, receive(socket))?;
     let received = at(Stage::Frame, Received::parse(&frame))?;
+    let files = descriptors.len() as RawFd - 1;
     at(Stage::Descriptors, lay_out(descriptors, socket))?;
+    if let Some(user) = &received.header.user {
+        at(Stage::User, give_pipes(user, files).and_then(|()| user.take_on()))?;
+    }
     at(Stage::Directory, std::env::set_current_dir(OsStr::from_bytes(received.directory.to_bytes())))?;
     sys::set_umask(received.header.umask);
     sys::restore_signals();
@@ -315,8 +363,7 @@ struct Received<'a> {
 impl<'a> Received<'a> {
     fn parse(frame: &'a [u8]) -> io::Result<Received<'a>> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-        let (header, strings) = frame.split_first_chunk().ok_or_else(invalid)?;
-        let header = Header::from_bytes(header);
+        let (header, strings) = Header::split_off(frame).ok_or_else(invalid)?;
         let mut strings = strings.split_inclusive(|&byte| byte == 0).map_while(|s| CStr::from_bytes_with_nul(s).ok());
         let program = strings.next().ok_or_else(invalid)?;
         let directory = strings.next().ok_or_else(invalid)?;
@@ -346,6 +393,14 @@ fn lay_out(descriptors: Vec<OwnedFd>, socket: &UnixStream) -> io::Result<()> {
     sys::close_range(3, FIRST_FILE - 1)?;
     sys::close_range(FIRST_FILE + files, socket - 1)?;
     sys::close_range(socket + 1, RawFd::MAX)
+}
+
+/// The pipes of its output and of its `as: file` secrets become the user's own.
+fn give_pipes(user: &Credentials, files: RawFd) -> io::Result<()> {
+    for fd in (1..=2).chain(FIRST_FILE..FIRST_FILE + files) {
+        sys::give_pipe(fd, user.uid, user.gid)?;
+    }
+    Ok(())
 }
 
 fn compare(program: &CStr, identity: &[u8; Identity::BYTES]) -> io::Result<()> {

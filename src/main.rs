@@ -41,6 +41,8 @@ mod socket;
 mod source;
 mod startup;
 mod sys;
+#[cfg(test)]
+mod testing;
 
 use std::ffi::OsString;
 use std::fs::File;

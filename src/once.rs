@@ -65,7 +65,8 @@ pub fn run(once: Once) -> Result<u8, Vec<Error>> {
     let switch = Arc::new(RunSwitch::default());
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(switch.clone(), stop.clone(), on_terminal).map_err(one)?;
-    let listener = Listener::bind(&setting.socket).map_err(one)?;
+    let reach = runner::reach_of([setting.plan.task(task)].into_iter());
+    let listener = Listener::bind(&setting.socket, reach).map_err(one)?;
     ask(&setting, &sources, &setting.plan.task(task).all_secrets(), &stop)?;
     let _locks = wait_for_locks(&setting.plan, setting.plan.task(task), &stop).map_err(one)?;
     let setting = Arc::new(setting);

@@ -17,6 +17,15 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 const ELSEWHERE: &str = "set BACKUPNIZZA_SOCKET or give --socket PATH";
 
+/// Whose processes may connect; who is there is looked at all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The daemon's own user's.
+    Own,
+    /// Everybody's: commands run as other users.
+    Everyone,
+}
+
 /// A bound socket that never blocks.
 pub struct Bound {
     pub socket: UnixListener,
@@ -25,15 +34,23 @@ pub struct Bound {
 
 impl Bound {
     /// Binds `path` in a folder that only this user can write to, which is made if it is
-    /// missing. A socket that nobody answers at is replaced; anything else there is an error.
-    pub fn new(path: &Path) -> Result<Bound, Error> {
+    /// missing, and through which all may go where they are to connect. A socket that nobody answers at is replaced; anything else there is an error.
+    pub fn new(path: &Path, reach: Reach) -> Result<Bound, Error> {
         let folder = path.parent().ok_or_else(|| Error::new(path.display(), "not a path for a socket"))?;
         prepare_folder(folder)?;
         remove_stale(path)?;
         let failed = |error: io::Error| Error::new(path.display(), format!("cannot bind the socket: {error}"));
-        // The folder keeps others out, and the process's umask keeps the socket from ever being wider.
+        // The folder keeps others out, and the process's umask keeps the socket from ever being wider than it is to be.
         let socket = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let mode = match reach {
+            Reach::Own => 0o600,
+            Reach::Everyone => {
+                let mode = fs::metadata(folder).map_err(failed)?.mode() | 0o011;
+                fs::set_permissions(folder, fs::Permissions::from_mode(mode)).map_err(failed)?;
+                0o666
+            }
+        };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         Ok(Bound { socket, path: path.to_owned() })
     }

@@ -3,6 +3,7 @@
 //! The daemon, `once` and `check` share these steps; each goes as far as it needs.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::config::{self, Config};
 use crate::error::Error;
 use crate::ledger::{self, Past};
 use crate::log;
-use crate::plan::{self, Host, Plan, Programs, SecretId, Source, System};
+use crate::plan::{self, Host, Plan, Programs, RunAs, SecretId, Source, System};
 use crate::program;
 use crate::runner::{Inherited, Redaction, SessionRecorder, Setting};
 use crate::secret::{self, Secret};
@@ -93,7 +94,23 @@ pub fn host(file: PathBuf) -> Result<Host, Error> {
         runtime_directory: folder("RUNTIME_DIRECTORY"),
         state_directory: folder("STATE_DIRECTORY"),
         user_temp_dir: sys::default_runtime_directory(),
+        find_user,
     })
+}
+
+/// `None` for this process's own user. The error says why no command can run as the user of this name.
+fn find_user(name: &str) -> Result<Option<RunAs>, &'static str> {
+    let user = sys::user_by_name(name).ok_or("no user of this machine has this name")?;
+    match sys::effective_uid() {
+        own if own == user.uid => Ok(None),
+        0 => {
+            let groups = sys::groups_of(&user).map_err(|_| "the groups of this user cannot be found out")?;
+            let text = |text: &OsStr| text.to_string_lossy().into_owned();
+            let (home, shell) = (text(user.home.as_os_str()), text(&user.shell));
+            Ok(Some(RunAs { name: name.to_owned(), uid: user.uid, gid: user.gid, groups, home, shell }))
+        }
+        _ => Err("only a daemon that root runs can run commands as another user"),
+    }
 }
 
 /// A process that can run the plan's commands once it has been given their secrets.

@@ -96,7 +96,7 @@ impl Agenda {
     fn end_interrupted_runs(&mut self, state: &State, now: Now) -> BTreeSet<TaskId> {
         let mut crashed = BTreeSet::new();
         for (run, started) in &state.running {
-            self.book.note(Record::Ended {
+            let record = Record::Ended {
                 run: *run,
                 outcome: Outcome::Crashed,
                 exit_code: None,
@@ -104,17 +104,20 @@ impl Agenda {
                 took: None,
                 attempts: 1,
                 cut: true,
-            });
-            if let Some(id) = self.plan.task_named(&started.task) {
-                crashed.extend(started.cause.is_repeatable().then_some(id));
-                self.tell_crash(id, *run, started);
+            };
+            match self.plan.task_named(&started.task) {
+                None => self.book.note(record),
+                Some(id) => {
+                    crashed.extend(started.cause.is_repeatable().then_some(id));
+                    self.tell_crash(id, *run, started, record);
+                }
             }
         }
         crashed
     }
 
-    fn tell_crash(&mut self, id: TaskId, run: RunId, started: &Started) {
-        self.actions.push(Action::Ended(Ended {
+    fn tell_crash(&mut self, id: TaskId, run: RunId, started: &Started, record: Record) {
+        let ended = Action::Ended(Ended {
             run,
             task: id,
             slot: started.slot,
@@ -125,7 +128,8 @@ impl Agenda {
             attempts: 1,
             cut: true,
             repeats: Agenda::will_repeat(self.plan.task(id), true, started.cause),
-        }));
+        });
+        self.actions.extend(self.book.note_end(record, ended));
         if started.cause == Cause::Repeat {
             self.say(Notice::CutAgain { task: id, run });
         }

@@ -1,10 +1,12 @@
-//! The records on their way to the ledger, and the runs that may not start before theirs is there.
+//! The records on their way to the ledger, and what has to wait until they are there: the starts of
+//! runs, and that anybody is told of an end.
 //!
 //! One batch is under way at a time, so that one sync covers all that came together. A batch that
 //! could not be written is written again, together with all that has come since, in order.
 
 use std::mem;
 
+use super::Action;
 use super::slots::{Boot, SECOND};
 use crate::ledger::Record;
 use crate::outcome::RunId;
@@ -25,9 +27,12 @@ pub struct Book {
 }
 
 #[derive(Debug, Default)]
-struct Batch {
+pub struct Batch {
     records: Vec<Record>,
-    starts: Vec<(TaskId, RunId)>,
+    /// Runs that may start once this is written.
+    pub starts: Vec<(TaskId, RunId)>,
+    /// Ends that are told once this is written.
+    pub ends: Vec<Action>,
 }
 
 impl Book {
@@ -44,6 +49,17 @@ impl Book {
         self.queued.starts.push((task, run));
     }
 
+    /// Notes an end, which `told` tells. Returns it if it is to be told at once: nobody waits for a disk that
+    /// cannot be written to before he hears of an end.
+    pub fn note_end(&mut self, record: Record, told: Action) -> Option<Action> {
+        self.note(record);
+        if self.is_failing() {
+            return Some(told);
+        }
+        self.queued.ends.push(told);
+        None
+    }
+
     /// The records that are to be written now, if any.
     pub fn send(&mut self, now: Boot) -> Option<Vec<Record>> {
         let must_wait = self.sent.is_some() || self.again_at.is_some_and(|at| now < at);
@@ -57,20 +73,27 @@ impl Book {
         Some(records)
     }
 
-    /// The batch under way was written; returns the runs whose start is on disk now.
-    pub fn written(&mut self) -> Vec<(TaskId, RunId)> {
+    /// The batch under way was written, and is returned.
+    pub fn written(&mut self) -> Batch {
         self.failures = 0;
-        self.sent.take().unwrap_or_default().starts
+        self.sent.take().unwrap_or_default()
     }
 
-    /// The batch under way could not be written. Returns how often that has happened in a row.
-    pub fn failed(&mut self, now: Boot) -> u32 {
+    /// The batch under way could not be written. Returns the ends that are to be told all the same.
+    pub fn failed(&mut self, now: Boot) -> Vec<Action> {
         let mut batch = self.sent.take().unwrap_or_default();
         batch.records.append(&mut self.queued.records);
         batch.starts.append(&mut self.queued.starts);
+        batch.ends.append(&mut self.queued.ends);
+        let ends = mem::take(&mut batch.ends);
         self.queued = batch;
         self.again_at = Some(now + AGAIN_AFTER);
         self.failures += 1;
+        ends
+    }
+
+    /// How often in a row nothing could be written.
+    pub fn failures(&self) -> u32 {
         self.failures
     }
 
@@ -92,6 +115,7 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agenda::Notice;
 
     fn record(run: u64) -> Record {
         Record::Withdrawn { run: RunId(run) }
@@ -104,11 +128,27 @@ mod tests {
         assert_eq!(book.send(0), Some(vec![record(1)]));
         book.note(record(2));
         assert_eq!(book.send(0), None, "one batch at a time");
-        assert_eq!(book.failed(0), 1);
+        assert_eq!(book.failed(0), vec![]);
+        assert_eq!(book.failures(), 1);
         assert_eq!(book.send(AGAIN_AFTER - 1), None);
         assert_eq!(book.wakes_at(), Some(AGAIN_AFTER));
         assert_eq!(book.send(AGAIN_AFTER), Some(vec![record(1), record(2)]));
         book.written();
         assert!(book.is_done() && !book.is_failing());
+    }
+
+    #[test]
+    fn an_end_is_told_once_it_is_written_or_could_not_be() {
+        let mut book = Book::default();
+        let told = || Action::Notice(Notice::RecordedAgain);
+        assert_eq!(book.note_end(record(1), told()), None);
+        book.send(0);
+        assert_eq!(book.note_end(record(2), told()), None, "behind the batch that is under way");
+        assert_eq!(book.written().ends, vec![told()]);
+        book.send(0);
+        assert_eq!(book.failed(0), vec![told()]);
+        assert_eq!(book.note_end(record(3), told()), Some(told()), "nothing can be written now");
+        assert_eq!(book.send(AGAIN_AFTER).map(|records| records.len()), Some(2));
+        assert_eq!(book.written().ends, vec![], "nothing is told twice");
     }
 }

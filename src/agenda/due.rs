@@ -401,8 +401,8 @@ impl Agenda {
 
     pub(super) fn not_run(&mut self, id: TaskId, slot: DateTime<Utc>, cause: Cause, outcome: Outcome, now: Now) {
         let task = self.plan.task(id).name.clone();
-        self.book.note(Record::NotRun { task, slot, cause, wall: now.wall, outcome });
-        self.actions.push(Action::NotRun { task: id, slot, cause, outcome });
+        let record = Record::NotRun { task, slot, cause, wall: now.wall, outcome };
+        self.actions.extend(self.book.note_end(record, Action::NotRun { task: id, slot, cause, outcome }));
     }
 
     /// Records the due run if it has to wait: not in the last second before its slot, nor while it is unknown

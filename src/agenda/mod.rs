@@ -9,6 +9,7 @@
 //! The rules, by the name of the code that keeps them:
 //!
 //! - *on time or missed*: `Slots::notice` tells, once; `Agenda::slot_came` acts on it.
+//! - *ends are told once they are on disk*: `Book::note_end`.
 //! - *nothing starts twice*: a slot is taken by `Slots::notice` and never given again; `Book` lets
 //!   no run start before the ledger has it. If it cannot be written, the run waits and writing is
 //!   tried again every 10 s: a run that is late and loudly so is better than one that may run
@@ -105,9 +106,9 @@ pub enum Action {
         run: RunId,
         why: StopWhy,
     },
-    /// A run ended for good.
+    /// A run ended for good, and that is on disk if the disk can be written to.
     Ended(Ended),
-    /// A slot or a due run came to nothing: `Skipped`, or `Stopped` by `stop TASK`.
+    /// A slot or a due run came to nothing: `Skipped`, or `Stopped` by `stop TASK`; on disk as above.
     NotRun {
         task: TaskId,
         slot: DateTime<Utc>,
@@ -407,8 +408,9 @@ impl Agenda {
             Event::Shutdown => self.shutdown(now),
             Event::Recorded(true) => self.recorded(),
             Event::Recorded(false) => {
-                let failures = self.book.failed(nanos(now.boot));
-                self.say(Notice::NotRecorded { failures });
+                let ends = self.book.failed(nanos(now.boot));
+                self.actions.extend(ends);
+                self.say(Notice::NotRecorded { failures: self.book.failures() });
             }
         }
     }
@@ -503,7 +505,9 @@ impl Agenda {
         if self.book.is_failing() {
             self.say(Notice::RecordedAgain);
         }
-        for (task, run) in self.book.written() {
+        let written = self.book.written();
+        self.actions.extend(written.ends);
+        for (task, run) in written.starts {
             let active = self.tasks[task.index()].active.as_mut().filter(|active| active.run == run);
             if let Some(active) = active {
                 active.phase_recorded();

@@ -207,11 +207,11 @@ impl Agenda {
         }
         let took = Duration::from_nanos((nanos(now.boot) - active.started).max(0) as u64);
         let (run, attempts, cause) = (active.run, active.attempt, active.cause);
-        self.book.note(Record::Ended { run, outcome, exit_code, wall: now.wall, took: Some(took), attempts, cut });
+        let record = Record::Ended { run, outcome, exit_code, wall: now.wall, took: Some(took), attempts, cut };
         let repeats = Agenda::will_repeat(task, cut, cause) && self.tasks[id.index()].due.is_none();
         let (slot, took) = (active.slot, Some(took));
         let ended = Ended { run, task: id, slot, cause, outcome, exit_code, took, attempts, cut, repeats };
-        self.actions.push(Action::Ended(ended));
+        self.actions.extend(self.book.note_end(record, Action::Ended(ended)));
         self.active_runs.remove(&run);
         match active.phase {
             Phase::Recording | Phase::Ready | Phase::Trying => self.turns.release(),

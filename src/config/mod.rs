@@ -96,4 +96,6 @@ impl<'t> Config<'t> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod fuzz;
+#[cfg(test)]
+mod tests;

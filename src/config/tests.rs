@@ -1,126 +1,12 @@
 //! The file as written: what is refused before it is parsed, and that texts arrive as written.
 
-use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-
+use super::fuzz::true_depth;
 use super::scan::{MAX_DEPTH, scan};
-use super::{Config, Kind, MAX_BYTES, Node, Value, read, tree};
-
-/// Numbers from a seed, so that a failure repeats (xorshift64*).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
-    }
-
-    pub fn pick<'a>(&mut self, items: &[&'a str]) -> &'a str {
-        items[self.below(items.len())]
-    }
-}
-
-/// How deep the parser finds lists and maps inside each other.
-struct Depth(usize);
-
-impl<'de> Deserialize<'de> for Depth {
-    fn deserialize<D: Deserializer<'de>>(parser: D) -> Result<Self, D::Error> {
-        parser.deserialize_any(DepthVisitor)
-    }
-}
-
-struct DepthVisitor;
-
-impl<'de> Visitor<'de> for DepthVisitor {
-    type Value = Depth;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_unit<E>(self) -> Result<Depth, E> {
-        Ok(Depth(0))
-    }
-    fn visit_none<E>(self) -> Result<Depth, E> {
-        Ok(Depth(0))
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<Depth, E> {
-        Ok(Depth(0))
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Depth, E> {
-        Ok(Depth(0))
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Depth, E> {
-        Ok(Depth(0))
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Depth, E> {
-        Ok(Depth(0))
-    }
-    fn visit_str<E>(self, _: &str) -> Result<Depth, E> {
-        Ok(Depth(0))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Depth, A::Error> {
-        let mut deepest = 0;
-        while let Some(Depth(depth)) = list.next_element()? {
-            deepest = deepest.max(depth);
-        }
-        Ok(Depth(deepest + 1))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Depth, A::Error> {
-        let mut deepest = 0;
-        while let Some((Depth(key), Depth(value))) = map.next_entry()? {
-            deepest = deepest.max(key).max(value);
-        }
-        Ok(Depth(deepest + 1))
-    }
-}
-
-fn true_depth(text: &str) -> Option<usize> {
-    Depth::deserialize(serde_yaml::Deserializer::from_str(text)).ok().map(|depth| depth.0)
-}
-
-/// Fragments of which structure, and what hides structure, is made.
-const FRAGMENTS: [&str; 58] = [
-    "[", "[", "[", "]", "]", "{", "{", "}", "}", ",", ", ", ": ", ": ", ":", "a: ", "b", "- ", "- ", "- - ", "-", "? ",
-    "?", "\n", "\n", "\n ", "\n  ", "\n  ", "\n    ", "\n- ", "\na: ", "\n: ", "'", "'", "\"", "\"", "don't", "a 'b",
-    "a #", "#", "# [", " #b [", "\\", "\\\"", "|\n", "|\n  ", ">-\n ", "|2\n", "&a ", "*a", "\t", "é", "\u{85}",
-    "\u{2028}", "\r\n", "14", "0x10", "~", "---\n",
-];
-
-fn soup(random: &mut Random, length: usize) -> String {
-    (0..random.below(length) + 1).map(|_| random.pick(&FRAGMENTS)).collect()
-}
-
-/// The walk before the parser must see all the depth that the parser will see, and no more.
-#[test]
-fn random_text_has_the_depth_that_the_parser_finds() {
-    let mut random = Random::new(1);
-    let mut accepted = 0;
-    for _ in 0..60_000 {
-        let text = soup(&mut random, 16);
-        let (Some(depth), false) = (true_depth(&text), text.contains('*')) else {
-            continue;
-        };
-        accepted += 1;
-        match scan(&text) {
-            Ok(scan) => assert_eq!(scan.depth, depth, "{text:?}"),
-            Err(refusal) => assert!(refusal.what.contains("tab"), "{text:?}: {refusal:?}"),
-        }
-    }
-    assert!(accepted > 5_000, "the fragments make too little YAML: {accepted}");
-}
+use super::{Config, Kind, MAX_BYTES, Node, Value, read};
+use crate::testing::Random;
 
 /// Writes nesting of just this depth, in all styles.
 fn nested(random: &mut Random, depth: usize, indent: usize, text: &mut String) {
@@ -296,73 +182,6 @@ fn plain_scalars_keep_their_text_and_tell_what_they_read_as() {
     assert_eq!(list("-\n- b"), [(Kind::Null, String::new()), (Kind::Text, "b".to_string())]);
 }
 
-/// The second reading is left out where the walk has seen nothing unusual: that must be true.
-#[test]
-fn one_reading_gives_the_same_texts_as_two() {
-    let mut random = Random::new(3);
-    let numbers = [
-        "0",
-        "7",
-        "-7",
-        "+7",
-        "0x1f",
-        "0b1",
-        "00",
-        "1.0",
-        "1e2",
-        "true",
-        "True",
-        "null",
-        "Null",
-        "~",
-        "a",
-        "-.inf",
-        "'1'",
-        "\"~\"",
-        "nan",
-        "inf",
-        "1_000",
-        "-a",
-        "--",
-        "0.",
-        "1:2",
-        "&a 1.0",
-        "*a",
-        "''",
-        "12345678901234567890",
-    ];
-    let mut compared = 0;
-    for _ in 0..20_000 {
-        let text: String = match random.below(2) {
-            0 => format!("{}\n- [{}, {}]", soup(&mut random, 4), random.pick(&numbers), random.pick(&numbers)),
-            _ => {
-                format!("- {}\n- {{a: {}, {}: b}}", random.pick(&numbers), random.pick(&numbers), random.pick(&numbers))
-            }
-        };
-        let Ok(found) = scan(&text) else { continue };
-        let Ok(full) = tree::read(&text, true) else { continue };
-        let read = tree::read(&text, found.unusual_scalars).expect("the same text");
-        assert!(same(&full, &read), "{text:?}");
-        compared += 1;
-    }
-    assert!(compared > 5_000, "{compared}");
-}
-
-fn same(a: &Node<'_>, b: &Node<'_>) -> bool {
-    match (&a.value, &b.value) {
-        (Value::Scalar(kind, text), Value::Scalar(other_kind, other)) => kind == other_kind && text == other,
-        (Value::List(items), Value::List(others)) => {
-            items.len() == others.len() && items.iter().zip(others).all(|(item, other)| same(item, other))
-        }
-        (Value::Map(entries), Value::Map(others)) => {
-            let pairs = entries.iter().zip(others);
-            entries.len() == others.len()
-                && pairs.into_iter().all(|(entry, other)| entry.0 == other.0 && same(&entry.1, &other.1))
-        }
-        _ => false,
-    }
-}
-
 #[test]
 fn aliases_cannot_stand_for_more_than_the_budget() {
     let long_list = format!("a: &a [{}]\nb:\n", "x, ".repeat(50_000));
@@ -379,18 +198,6 @@ fn aliases_cannot_stand_for_more_than_the_budget() {
         let problem = Config::parse(&text).expect_err(what);
         assert!(problem.what.contains(what), "{problem:?}");
         assert!(problem.place.starts_with("line "), "{problem:?}");
-    }
-}
-
-#[test]
-fn what_the_parser_says_never_holds_a_value() {
-    let mut random = Random::new(4);
-    for _ in 0..20_000 {
-        let text = format!("hunter2: {} hunter2 {} *hunter2", soup(&mut random, 5), soup(&mut random, 5));
-        if let Err(problem) = Config::parse(&text) {
-            let said = format!("{problem:?}");
-            assert!(!said.contains("hunter2"), "{text:?}: {said}");
-        }
     }
 }
 

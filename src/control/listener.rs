@@ -16,7 +16,7 @@ use super::wire::{self, REQUEST_MAX, Received};
 use super::{Reply, Request};
 use crate::error::Error;
 use crate::log;
-use crate::socket::Bound;
+use crate::socket::{Bound, Reach};
 use crate::sys::{self, Interest, Peer, Watched};
 
 /// More peers at once wait to be accepted.
@@ -107,7 +107,7 @@ impl Outbox {
 
 impl Listener {
     pub fn bind(path: &Path) -> Result<Listener, Error> {
-        let bound = Bound::new(path)?;
+        let bound = Bound::new(path, Reach::Own)?;
         let failed = |error: io::Error| Error::new("pipe", error);
         let (woken, waker) = io::pipe().map_err(failed)?;
         sys::set_nonblocking(&woken).and_then(|()| sys::set_nonblocking(&waker)).map_err(failed)?;

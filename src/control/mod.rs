@@ -80,3 +80,6 @@ pub fn socket_beside(socket: &Path) -> PathBuf {
     path.push(".control");
     path.into()
 }
+
+#[cfg(test)]
+mod fuzz;

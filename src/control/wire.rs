@@ -41,13 +41,13 @@ pub enum Received {
 
 /// Reads a request out of the bytes received so far.
 pub fn parse_request(received: &[u8]) -> Received {
-    let Some(end) = received.iter().position(|&byte| byte == b'\n') else {
+    let Some(end) = received.iter().take(REQUEST_MAX).position(|&byte| byte == b'\n') else {
         return if received.len() < REQUEST_MAX { Received::Incomplete } else { Received::Malformed };
     };
     let Ok(line) = std::str::from_utf8(&received[..end]) else { return Received::Malformed };
     let words: Vec<&str> = line.split(' ').collect();
     match words[..] {
-        [GREETING, VERSION, ref command @ ..] if end + 1 == received.len() && end < REQUEST_MAX => {
+        [GREETING, VERSION, ref command @ ..] if end + 1 == received.len() => {
             parse_command(command).map_or(Received::Malformed, Received::Request)
         }
         [GREETING, version, ..] if version != VERSION => Received::OtherVersion,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::scheduler::Scheduler;
-use super::{locked, words};
+use super::words;
 use crate::agenda::{Action, Ended, Event, ManualAnswer, Notice, Refusal, Wait, Waiting};
 use crate::clock::{self, Now};
 use crate::control::listener::Client;
@@ -26,6 +26,8 @@ pub struct Desk {
     started: DateTime<Utc>,
     /// Those who wait for the start of a task's next run.
     awaiting_start: BTreeMap<TaskId, Vec<Client>>,
+    /// Those who stopped a task's due run.
+    awaiting_not_run: BTreeMap<TaskId, Vec<Client>>,
     /// Those who wait for the end of a run.
     awaiting_end: BTreeMap<RunId, Vec<Client>>,
     /// The last line of output of a task's last run, if that failed.
@@ -37,6 +39,7 @@ impl Desk {
         Desk {
             started: clock::now().wall,
             awaiting_start: BTreeMap::new(),
+            awaiting_not_run: BTreeMap::new(),
             awaiting_end: BTreeMap::new(),
             last_lines: BTreeMap::new(),
         }
@@ -66,13 +69,17 @@ impl Desk {
             client.send(&end);
         }
         if ended.attempts == 0 {
-            self.not_run(ended.task, ended.outcome);
+            self.not_run(ended.task, ended.outcome, false);
         }
     }
 
-    /// A due run came to nothing, and there is no other.
-    pub fn not_run(&mut self, task: TaskId, outcome: Outcome) {
-        for client in self.awaiting_start.remove(&task).unwrap_or_default() {
+    /// A due run came to nothing; those who wait for a start wait on if there is another.
+    pub fn not_run(&mut self, task: TaskId, outcome: Outcome, is_another_due: bool) {
+        let mut clients = self.awaiting_not_run.remove(&task).unwrap_or_default();
+        if !is_another_due {
+            clients.append(&mut self.awaiting_start.remove(&task).unwrap_or_default());
+        }
+        for client in clients {
             client.send(&Reply::Ended { run: None, outcome, exit_code: None, took: None });
         }
     }
@@ -165,8 +172,8 @@ impl Scheduler {
     }
 
     fn task_status(&self, id: TaskId, task: &Task, waits: &[Waiting], now: Now) -> TaskStatus {
-        let ledger = locked(&self.ledger);
-        let known = ledger.state().tasks.get(&task.name);
+        let state = self.ledger.state();
+        let known = state.tasks.get(&task.name);
         TaskStatus {
             name: task.name.clone(),
             state: self.task_state(id, task, waits, now),
@@ -208,18 +215,18 @@ impl Scheduler {
     }
 
     fn answer_history(&self, task: Option<&str>, count: usize, client: &Client) {
-        let ledger = locked(&self.ledger);
+        let state = self.ledger.state();
         if let Some(name) = task
-            && !ledger.state().tasks.contains_key(name)
+            && !state.tasks.contains_key(name)
             && let Err(error) = self.setting.plan.find_task(name)
         {
             return client.send(&Reply::Failed(error));
         }
-        let past = ledger.state().history(task);
+        let past = state.history(task);
         let last = past[past.len().saturating_sub(count)..].iter().map(|past| Reply::Past(Box::new((*past).clone())));
         let replies: Vec<Reply> =
             [Reply::Daemon(self.daemon_status())].into_iter().chain(last).chain([Reply::Done]).collect();
-        drop(ledger);
+        drop(state);
         client.send_all(&replies);
     }
 
@@ -268,8 +275,8 @@ impl Scheduler {
     /// Why a run of `task` that somebody in `session` waits for would never start.
     fn deadlock(&self, task: TaskId, session: i32) -> Option<Error> {
         let plan = &self.setting.plan;
-        let ledger = locked(&self.ledger);
-        let within = ledger.state().sessions.iter().find(|known| known.pid == session && known.run.is_some())?;
+        let state = self.ledger.state();
+        let within = state.sessions.iter().find(|known| known.pid == session && known.run.is_some())?;
         let caller = plan.task_named(&within.task)?;
         self.agenda.conflict(caller, task).then(|| {
             let what = format!("would wait for task {}, within which it is asked for", within.task);
@@ -292,7 +299,7 @@ impl Scheduler {
                 client.send(&Reply::Note(format!("stopping run {}", running.run)));
                 self.desk.awaiting_end.entry(running.run).or_default().push(client);
             }
-            None => client.send(&Reply::Ended { run: None, outcome: Outcome::Stopped, exit_code: None, took: None }),
+            None => self.desk.awaiting_not_run.entry(task).or_default().push(client),
         }
         self.perform(actions);
     }

@@ -1,7 +1,7 @@
 //! The scheduler's process: its threads, its one channel of events, the order of start and end.
 //!
-//! One thread alone holds the agenda and the ledger and acts on what the agenda says; all others
-//! only report to it. Each try of a run has a thread of its own, so that nothing a command does
+//! One thread alone holds the agenda and acts on what it says; all others only report to it, the one
+//! that writes the ledger too. Each try of a run has a thread of its own, so that nothing a command does
 //! can hold up the scheduler, the listener or another run.
 
 mod answers;
@@ -9,6 +9,7 @@ mod health;
 mod hooks;
 mod lock_waits;
 mod metrics;
+mod records;
 mod scheduler;
 mod secrets;
 mod words;
@@ -79,17 +80,18 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
         return Err(problems);
     }
     log::start().map_err(|error| vec![Error::new("log", error)])?;
+    let (ledger, notices) = Ledger::open(&folder, clock::now().wall).map_err(one)?;
+    notices.iter().for_each(|notice| log::warn(&notice.to_string(), &[]));
+    let ledger = Arc::new(ledger);
+    record_sessions(&mut setting, &ledger);
     let (reports, inbox) = mpsc::channel();
     watch_signals(reports.clone(), stop.clone()).map_err(one)?;
     let unavailable = ask_sources(&setting, &sources, &stop)?;
-    let listener = Arc::new(Listener::bind(&setting.socket).map_err(one)?);
+    end_survivors(&ledger.state().sessions.clone(), &setting.plan, &stop);
+    let reach = runner::reach_of(setting.plan.tasks().map(|(_, task)| task).filter(|task| task.enabled));
+    let listener = Arc::new(Listener::bind(&setting.socket, reach).map_err(one)?);
     let control = Arc::new(control::listener::Listener::bind(&control::socket_beside(&setting.socket)).map_err(one)?);
 
-    let (ledger, notices) = Ledger::open(&folder, clock::now().wall).map_err(one)?;
-    notices.iter().for_each(|notice| log::warn(&notice.to_string(), &[]));
-    end_survivors(&ledger, &setting.plan);
-    let ledger = Arc::new(Mutex::new(ledger));
-    record_sessions(&mut setting, &ledger);
     let setting = Arc::new(setting);
     serve(&listener, &setting);
     let keeper = Keeper::new(setting.clone(), sources, ledger.clone(), reports.clone(), stop);
@@ -97,9 +99,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     keeper.ask_again(unavailable);
     let controlled = serve_control(&control, reports.clone());
 
-    let mut scheduler = Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?;
-    scheduler.work(&inbox);
-    scheduler.turn_away();
+    Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?.work(&inbox);
     listener.close();
     control.close();
     let _ = controlled.join();
@@ -154,15 +154,16 @@ fn tell_of_unavailable(error: &Error) {
     log::warn("a secret is not available, its runs wait for it", &[("error", error)]);
 }
 
-/// Stops what a daemon that died left running, all at once, before any task begins.
-fn end_survivors(ledger: &Ledger, plan: &Plan) {
+/// Stops what a daemon that died left running, all at once, before any task begins. If this daemon is told to `stop`
+/// meanwhile, the next one goes on with it.
+fn end_survivors(sessions: &[ledger::Session], plan: &Plan, stop: &AtomicBool) {
     let boot = sys::boot_id();
     thread::scope(|scope| {
-        for session in ledger.state().sessions.iter().filter(|session| session.boot == boot) {
+        for session in sessions.iter().filter(|session| session.boot == boot) {
             if survives(session) {
                 log::warn("a run survived its daemon, stopping it", &[("task", &session.task), ("pid", &session.pid)]);
                 let policy = plan.task_named(&session.task).map(|task| plan.task(task).policy.stop);
-                let end = move || end_survivor(session, policy.unwrap_or(StopPolicy::DEFAULT));
+                let end = move || end_survivor(session, policy.unwrap_or(StopPolicy::DEFAULT), stop);
                 if thread::Builder::new().spawn_scoped(scope, end).is_err() {
                     end();
                 }
@@ -184,14 +185,14 @@ fn survives(session: &ledger::Session) -> bool {
     }
 }
 
-fn end_survivor(session: &ledger::Session, policy: StopPolicy) {
-    if let Err(error) = runner::end_session(session.pid, policy) {
+fn end_survivor(session: &ledger::Session, policy: StopPolicy, stop: &AtomicBool) {
+    if let Err(error) = runner::end_session(session.pid, policy, stop) {
         log::error("cannot stop it", &[("pid", &session.pid), ("error", &error)]);
     }
 }
 
 /// Has the session of each command written down before it starts.
-fn record_sessions(setting: &mut Setting, ledger: &Arc<Mutex<Ledger>>) {
+fn record_sessions(setting: &mut Setting, ledger: &Arc<Ledger>) {
     let boot = sys::boot_id();
     let book = ledger.clone();
     setting.record_started = Box::new(move |spawned: &Spawned| {
@@ -202,12 +203,12 @@ fn record_sessions(setting: &mut Setting, ledger: &Arc<Mutex<Ledger>>) {
             start: spawned.started,
             boot: boot.clone(),
         });
-        locked(&book).append_unsynced(&[record]).map_err(|error| Error::new("the ledger", error))
+        book.append_unsynced(&[record]).map_err(|error| Error::new("the ledger", error))
     });
     let book = ledger.clone();
     setting.record_ended = Box::new(move |spawned: &Spawned| {
         let record = ledger::Record::SessionEnded { pid: spawned.pid, start: spawned.started };
-        if let Err(error) = locked(&book).append_unsynced(&[record]) {
+        if let Err(error) = book.append_unsynced(&[record]) {
             log::warn("cannot write to the ledger", &[("error", &error)]);
         }
     });

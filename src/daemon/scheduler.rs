@@ -11,6 +11,7 @@ use super::health::Health;
 use super::hooks::Hooks;
 use super::lock_waits::LockWaits;
 use super::metrics::{MetricsFile, RunCounts};
+use super::records::Records;
 use super::secrets::Keeper;
 use super::{Report, available, guarded, locked, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
@@ -38,7 +39,8 @@ const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
 pub struct Scheduler {
     pub(super) setting: Arc<Setting>,
     pub(super) agenda: Agenda,
-    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) ledger: Arc<Ledger>,
+    records: Records,
     pub(super) keeper: Arc<Keeper>,
     pub(super) desk: Desk,
     reports: Sender<Report>,
@@ -72,7 +74,7 @@ struct RunHandle {
 impl Scheduler {
     pub fn new(
         setting: Arc<Setting>,
-        ledger: Arc<Mutex<Ledger>>,
+        ledger: Arc<Ledger>,
         keeper: Arc<Keeper>,
         reports: Sender<Report>,
         notifier: Notifier,
@@ -80,16 +82,17 @@ impl Scheduler {
         let now = clock::now();
         let plan = setting.plan.clone();
         let secrets = available(&setting);
-        let (agenda, actions) =
-            Agenda::new(plan, locked(&ledger).state(), &secrets, now, &sys::boot_id(), &sys::machine_id());
+        let (agenda, actions) = Agenda::new(plan, &ledger.state(), &secrets, now, &sys::boot_id(), &sys::machine_id());
         let hooks = Hooks::new(setting.clone());
-        let health = Health::new(&setting.plan, locked(&ledger).state(), now.wall);
+        let health = Health::new(&setting.plan, &ledger.state(), now.wall);
         let counts = RunCounts::new(setting.plan.tasks().len());
         let metrics = setting.plan.metrics_file.clone().map(MetricsFile::start).transpose()?;
+        let records = Records::start(ledger.clone(), reports.clone())?;
         let mut scheduler = Scheduler {
             setting,
             agenda,
             ledger,
+            records,
             keeper,
             desk: Desk::new(),
             reports,
@@ -112,7 +115,7 @@ impl Scheduler {
     }
 
     /// Handles reports as they come and the clock in between, until all is over.
-    pub fn work(&mut self, inbox: &Receiver<Report>) {
+    pub fn work(mut self, inbox: &Receiver<Report>) {
         while !(self.closing && self.agenda.is_idle() && self.conditions.asked == 0 && self.hooks.are_done()) {
             self.tell_manager();
             let report = inbox.recv_timeout(self.patience());
@@ -130,9 +133,11 @@ impl Scheduler {
             self.look_for_stale();
             self.update_metrics();
         }
+        self.turn_away();
         if let Some(metrics) = self.metrics.take() {
             metrics.finish(&self.metrics_text());
         }
+        self.records.finish();
     }
 
     /// Tells the service manager how things stand, and that this loop turns.
@@ -172,10 +177,10 @@ impl Scheduler {
     fn metrics_text(&self) -> String {
         let plan = &self.setting.plan;
         let now = clock::now();
-        let ledger = locked(&self.ledger);
+        let state = self.ledger.state();
         let running: BTreeSet<TaskId> = self.agenda.running(now).map(|running| running.task).collect();
         let tasks = plan.tasks().filter(|(_, task)| task.enabled).map(|(id, task)| {
-            let known = ledger.state().tasks.get(&task.name);
+            let known = state.tasks.get(&task.name);
             let past = known.and_then(|known| known.past.iter().rev().find(|past| past.run.is_some()));
             TaskSnapshot {
                 name: &task.name,
@@ -240,19 +245,14 @@ impl Scheduler {
     fn look_for_stale(&mut self) {
         for task in self.health.newly_stale(clock::now().wall) {
             log::error("stale, its last success is too long ago", &[("task", self.name(task))]);
-            let record = ledger::Record::Stale { task: self.name(task).clone() };
-            if let Err(error) = locked(&self.ledger).append(&[record]) {
-                log::warn("cannot write to the ledger", &[("error", &error)]);
-            }
+            self.records.write(ledger::Record::Stale { task: self.name(task).clone() });
             let slot = self.time(clock::now().wall);
             self.hooks.call(vec![Hook::Stale], Happening::of_start(task, RunId(0), slot));
         }
     }
 
-    /// Does what the agenda says, in its order; answers that are due at once are given at once. Only
-    /// the ends of runs are told last, so that they are on disk by then.
-    pub(super) fn perform(&mut self, mut actions: Vec<Action>) {
-        actions.sort_by_key(|action| matches!(action, Action::Ended(_)));
+    /// Does what the agenda says, in its order; answers that are due at once are given at once.
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             if let Some(answer) = self.act(action) {
@@ -263,7 +263,7 @@ impl Scheduler {
 
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Record(records) => return Some(self.record(&records)),
+            Action::Record(records) => self.records.write_for_agenda(records),
             Action::AskCondition { task } => self.ask_condition(task),
             Action::TakeFileLocks { task, locks } => return Some(self.take_file_locks(task, &locks)),
             Action::ReleaseFileLocks { task } => drop(self.file_locks.remove(&task)),
@@ -281,9 +281,7 @@ impl Scheduler {
                 let is_as_meant = outcome == Outcome::Skipped(SkipReason::Condition);
                 let level = if is_as_meant { log::Level::Info } else { log::Level::Warn };
                 log::event(level, "not run", &[("task", self.name(task)), ("slot", &slot), ("outcome", &outcome)]);
-                if !self.agenda.is_due(task) {
-                    self.desk.not_run(task, outcome);
-                }
+                self.desk.not_run(task, outcome, self.agenda.is_due(task));
             }
             Action::ManualAnswer { .. } | Action::StopAnswer { .. } => {}
             Action::Notice(notice) => {
@@ -292,14 +290,6 @@ impl Scheduler {
             }
         }
         None
-    }
-
-    fn record(&self, records: &[ledger::Record]) -> Event {
-        let result = locked(&self.ledger).append(records);
-        if let Err(error) = &result {
-            log::error("cannot write to the ledger, runs wait for it", &[("error", error)]);
-        }
-        Event::Recorded(result.is_ok())
     }
 
     fn take_file_locks(&mut self, task: TaskId, locks: &[LockRequest]) -> Event {

@@ -33,7 +33,7 @@ const WIPE_PAUSE: Duration = Duration::from_millis(10);
 pub struct Keeper {
     setting: Arc<Setting>,
     sources: Sources,
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Arc<Ledger>,
     reports: Sender<Report>,
     stop: Arc<AtomicBool>,
     /// Held while sources are asked: one after the other, as at start.
@@ -62,7 +62,7 @@ impl Keeper {
     pub fn new(
         setting: Arc<Setting>,
         sources: Sources,
-        ledger: Arc<Mutex<Ledger>>,
+        ledger: Arc<Ledger>,
         reports: Sender<Report>,
         stop: Arc<AtomicBool>,
     ) -> Keeper {
@@ -129,7 +129,7 @@ impl Keeper {
         self.setting.renew_redaction(new.chain(state.outdated.iter().map(|old| old.secret.clone())).collect())?;
         let old: Vec<NamedSecret> =
             answers.into_iter().filter_map(|(id, secret)| self.setting.secretbox.load(id, secret)).collect();
-        let before = RunId(locked(&self.ledger).state().next_run);
+        let before = RunId(self.ledger.state().next_run);
         state.outdated.extend(old.into_iter().map(|secret| Outdated { secret, before }));
         state.is_locked = false;
         self.renew_redaction(&state)?;

@@ -5,6 +5,8 @@
 //! anybody and is dropped; a file that is damaged anywhere else is set aside, never overwritten,
 //! and what follows from it is said. `line` is the format, `state` the meaning, `replay` tells
 //! torn from damaged; here is what touches the disk.
+//!
+//! Disk and state have a lock each: who writes waits for the disk, who reads the state never does.
 
 mod line;
 mod replay;
@@ -17,6 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
@@ -64,6 +67,14 @@ impl fmt::Display for Notice {
 /// The open ledger. Its user holds the lock of the state folder.
 #[derive(Debug)]
 pub struct Ledger {
+    /// Taken before `state` where both are.
+    disk: Mutex<Disk>,
+    state: Mutex<State>,
+}
+
+/// The file, and what of it counts.
+#[derive(Debug)]
+struct Disk {
     folder: PathBuf,
     /// `None` if nothing can be appended before a new file was written.
     file: Option<File>,
@@ -73,7 +84,6 @@ pub struct Ledger {
     epoch: u64,
     index: u64,
     compact_at: u64,
-    state: State,
 }
 
 impl Ledger {
@@ -102,7 +112,7 @@ impl Ledger {
                 notices.push(Notice::SetAside { path, why, kept });
             }
         }
-        let mut ledger = Ledger {
+        let mut disk = Disk {
             folder: folder.to_path_buf(),
             file: None,
             length: found.length,
@@ -110,32 +120,35 @@ impl Ledger {
             epoch: found.epoch,
             index: 0,
             compact_at: COMPACT_AT,
-            state: found.state,
         };
-        if let Err(error) = ledger.compact() {
+        if let Err(error) = disk.compact(&snapshot(&found.state)) {
             notices.push(Notice::NotCompacted { why: error.to_string() });
             if usable {
-                ledger.go_on(&path).map_err(|error| Error::new(path.display(), error))?;
+                disk.go_on(&path).map_err(|error| Error::new(path.display(), error))?;
             }
         }
-        Ok((ledger, notices))
+        Ok((Ledger { disk: Mutex::new(disk), state: Mutex::new(found.state) }, notices))
     }
 
     /// All that was appended so far.
-    pub fn state(&self) -> &State {
-        &self.state
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends `records` and syncs them, all at once.
     ///
     /// # Errors
     /// If they could not be written or synced; then none of them counts, and what is appended later is whole.
-    pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
-        self.write(records, true)?;
-        self.epoch += 1;
-        self.index = 0;
-        if self.length > self.compact_at && self.compact().is_err() {
-            self.compact_at = self.length.saturating_mul(2);
+    pub fn append(&self, records: &[Record]) -> io::Result<()> {
+        let mut disk = self.disk();
+        self.write(&mut disk, records, true)?;
+        disk.epoch += 1;
+        disk.index = 0;
+        if disk.length > disk.compact_at {
+            let text = snapshot(&self.state());
+            if disk.compact(&text).is_err() {
+                disk.compact_at = disk.length.saturating_mul(2);
+            }
         }
         Ok(())
     }
@@ -144,14 +157,28 @@ impl Ledger {
     ///
     /// # Errors
     /// As `append`.
-    pub fn append_unsynced(&mut self, records: &[Record]) -> io::Result<()> {
-        self.write(records, false)
+    pub fn append_unsynced(&self, records: &[Record]) -> io::Result<()> {
+        self.write(&mut self.disk(), records, false)
     }
 
-    fn write(&mut self, records: &[Record], sync: bool) -> io::Result<()> {
-        if self.file.is_none() {
-            self.compact()?;
+    fn write(&self, disk: &mut Disk, records: &[Record], sync: bool) -> io::Result<()> {
+        if disk.file.is_none() {
+            let text = snapshot(&self.state());
+            disk.compact(&text)?;
         }
+        disk.append(records, sync)?;
+        let mut state = self.state();
+        records.iter().for_each(|record| state.apply(record));
+        Ok(())
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    fn append(&mut self, records: &[Record], sync: bool) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Err(io::Error::other("there is no ledger"));
         };
@@ -170,13 +197,11 @@ impl Ledger {
         }
         self.length += text.len() as u64;
         self.index += records.len() as u64;
-        records.iter().for_each(|record| self.state.apply(record));
         Ok(())
     }
 
-    /// Writes the state as a new ledger and puts it in the place of the old one.
-    fn compact(&mut self) -> io::Result<()> {
-        let text = snapshot(&self.state);
+    /// Writes `text`, a snapshot, as a new ledger and puts it in the place of the old one.
+    fn compact(&mut self, text: &str) -> io::Result<()> {
         let new = self.folder.join(NAME_OF_NEW);
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

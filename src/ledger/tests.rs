@@ -90,7 +90,7 @@ fn batches() -> Vec<Vec<Record>> {
 
 /// A ledger with all of them, and its state.
 fn filled(folder: &Folder) -> State {
-    let (mut ledger, notices) = folder.open();
+    let (ledger, notices) = folder.open();
     assert_eq!(notices, []);
     for batch in batches() {
         ledger.append(&batch).expect("it is written");
@@ -113,9 +113,9 @@ fn what_is_appended_comes_back() {
     assert_eq!(state.history(None).len(), 3);
     assert_eq!(read(&folder.0), Ok(state.clone()), "by a reader beside the daemon");
     let (ledger, notices) = folder.open();
-    assert_eq!((ledger.state(), notices), (&state, vec![]), "by the next daemon");
+    assert_eq!((ledger.state().clone(), notices), (state.clone(), vec![]), "by the next daemon");
     let (ledger, notices) = folder.open();
-    assert_eq!((ledger.state(), notices), (&state, vec![]), "from the snapshot");
+    assert_eq!((ledger.state().clone(), notices), (state.clone(), vec![]), "from the snapshot");
     let mode = fs::metadata(folder.ledger()).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
@@ -131,7 +131,7 @@ fn a_tail_torn_at_any_byte_costs_only_the_last_records() {
         state.apply(&record);
         states.push(state);
     }
-    let (mut ledger, _) = folder.open();
+    let (ledger, _) = folder.open();
     for batch in batches() {
         ledger.append(&batch).expect("it is written");
     }
@@ -143,8 +143,8 @@ fn a_tail_torn_at_any_byte_costs_only_the_last_records() {
             let line = bytes[..length].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             Notice::TornTail { bytes: (length - line) as u64 }
         });
-        let (mut ledger, notices) = folder.open();
-        assert_eq!(ledger.state(), &states[whole], "torn at {length}");
+        let (ledger, notices) = folder.open();
+        assert_eq!(*ledger.state(), states[whole], "torn at {length}");
         assert_eq!(notices, torn.into_iter().collect::<Vec<_>>());
         ledger.append(&[started(9, "photos", 900)]).expect("it is written");
         assert!(folder.open().0.state().running.contains_key(&RunId(9)));
@@ -160,14 +160,14 @@ fn a_zeroed_tail_is_torn() {
     bytes.extend([0; 5_000]);
     fs::write(folder.ledger(), &bytes).expect("it is written");
     let (ledger, notices) = folder.open();
-    assert_eq!(ledger.state(), &state);
+    assert_eq!(*ledger.state(), state);
     assert_eq!(notices, [Notice::TornTail { bytes: 5_000 }]);
 }
 
 #[test]
 fn a_batch_that_was_never_synced_may_lose_its_first_lines() {
     let folder = Folder::new();
-    let (mut ledger, _) = folder.open();
+    let (ledger, _) = folder.open();
     ledger.append(&[task("documents")]).expect("it is written");
     let state = ledger.state().clone();
     let before = fs::read(folder.ledger()).expect("it is there").len();
@@ -176,7 +176,7 @@ fn a_batch_that_was_never_synced_may_lose_its_first_lines() {
     bytes[before..before + 20].fill(0);
     fs::write(folder.ledger(), &bytes).expect("it is written");
     let (ledger, notices) = folder.open();
-    assert_eq!(ledger.state(), &state);
+    assert_eq!(*ledger.state(), state);
     assert!(matches!(&notices[..], [Notice::SetAside { kept: true, .. }]), "{notices:?}");
     assert_eq!(fs::read(&folder.aside()[0]).expect("it is there"), bytes);
 }
@@ -193,7 +193,7 @@ fn damage_at_any_byte_is_set_aside_or_torn_and_never_believed() {
         damaged[place] ^= 0x15;
         let folder = Folder::new();
         fs::write(folder.ledger(), &damaged).expect("it is written");
-        let (mut ledger, notices) = folder.open();
+        let (ledger, notices) = folder.open();
         let Notice::SetAside { path, kept, .. } = &notices[0] else {
             assert!(place > last_epoch, "byte {place}: {notices:?}");
             continue;
@@ -215,7 +215,7 @@ fn what_is_no_ledger_is_set_aside_and_never_overwritten() {
     for content in contents {
         let folder = Folder::new();
         fs::write(folder.ledger(), content).expect("it is written");
-        let (mut ledger, notices) = folder.open();
+        let (ledger, notices) = folder.open();
         assert!(matches!(&notices[..], [Notice::SetAside { kept: false, .. }]), "{notices:?}");
         assert_eq!(fs::read(&folder.aside()[0]).expect("it is there"), content);
         ledger.append(&[task("documents")]).expect("it goes on");
@@ -236,19 +236,19 @@ fn what_is_no_ledger_is_set_aside_and_never_overwritten() {
 #[test]
 fn the_ledger_is_compacted_while_it_grows() {
     let folder = Folder::new();
-    let (mut ledger, _) = folder.open();
+    let (ledger, _) = folder.open();
     ledger.append(&[task("documents")]).expect("it is written");
-    ledger.compact_at = 20_000;
+    ledger.disk().compact_at = 20_000;
     for run in 1..500_u64 {
         ledger.append(&[started(run, "documents", run as i64)]).expect("it is written");
         ledger.append(&[ended(run, run as i64, Outcome::Success)]).expect("it is written");
-        ledger.compact_at = 40_000;
+        ledger.disk().compact_at = 40_000;
     }
-    assert!(ledger.length < 50_000, "{} bytes", ledger.length);
+    assert!(ledger.disk().length < 50_000, "{} bytes", ledger.disk().length);
     assert_eq!(ledger.state().history(None).len(), 100);
     assert_eq!(ledger.state().next_run, 500);
     let state = ledger.state().clone();
-    assert_eq!(folder.open().0.state(), &state);
+    assert_eq!(*folder.open().0.state(), state);
 }
 
 #[test]
@@ -306,7 +306,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_is_an_error_that_harms_nothing() {
     let Some(disk) = SmallDisk::mount() else { return };
     let folder = &disk.0;
-    let (mut ledger, _) = folder.open();
+    let (ledger, _) = folder.open();
     ledger.append(&[task("documents")]).expect("it is written");
     let filler = folder.0.join("filler");
     let mut written = 0;
@@ -325,15 +325,15 @@ fn a_full_disk_is_an_error_that_harms_nothing() {
     assert!(ledger.append(&[started(5_000, "documents", 5_000)]).is_err());
     let state = ledger.state().clone();
     drop(ledger);
-    let (mut ledger, notices) = folder.open();
-    assert_eq!(ledger.state(), &state);
+    let (ledger, notices) = folder.open();
+    assert_eq!(*ledger.state(), state);
     assert!(matches!(&notices[..], [Notice::NotCompacted { .. }]), "{notices:?}");
     assert!(ledger.append(&vec![ended(1, 1, Outcome::Success); 100]).is_err());
     fs::remove_file(&filler).expect("there is room again");
     ledger.append(&[started(6_000, "documents", 6_000)]).expect("it is written");
     let state = ledger.state().clone();
     let (ledger, notices) = folder.open();
-    assert_eq!((ledger.state(), notices), (&state, vec![]));
+    assert_eq!((ledger.state().clone(), notices), (state.clone(), vec![]));
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
     let folder = &disk.0;
     let filler = folder.0.join("filler");
     let _ = fs::write(&filler, vec![1; 64 * 1024]);
-    let (mut ledger, notices) = folder.open();
+    let (ledger, notices) = folder.open();
     assert!(matches!(&notices[..], [Notice::NotCompacted { .. }]), "{notices:?}");
     assert!(ledger.append(&[task("documents")]).is_err());
     fs::remove_file(&filler).expect("there is room again");

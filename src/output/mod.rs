@@ -11,6 +11,8 @@ mod record;
 mod redactor;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use patterns::Patterns;

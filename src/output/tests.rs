@@ -7,14 +7,14 @@ use crate::plan::OutputMode;
 use crate::secret::{Protection, Secret, protect};
 use crate::sys::Arena;
 
-type Named<'a> = (&'a str, &'a [u8]);
+pub type Named<'a> = (&'a str, &'a [u8]);
 
-fn arena() -> &'static Arena {
+pub fn arena() -> &'static Arena {
     static ARENA: OnceLock<&'static Arena> = OnceLock::new();
     ARENA.get_or_init(|| protect(Protection::Locked).expect("locked memory").arena)
 }
 
-fn patterns(secrets: &[Named]) -> Arc<Patterns> {
+pub fn patterns(secrets: &[Named]) -> Arc<Patterns> {
     let in_memory = |(name, value): &Named| {
         let mut block = arena().block(value.len()).expect("locked memory");
         block.copy_from_slice(value);
@@ -24,13 +24,13 @@ fn patterns(secrets: &[Named]) -> Arc<Patterns> {
 }
 
 /// Adds `text` to `lines`, as a sink that must be given whole lines and never nothing.
-fn add(text: &str, lines: &mut Vec<String>) {
+pub fn add(text: &str, lines: &mut Vec<String>) {
     assert!(text.ends_with('\n'));
     lines.extend(text[..text.len() - 1].split('\n').map(str::to_string));
 }
 
 /// As the runner does it: what was read goes into the redactor's own space.
-fn feed(redactor: &mut Redactor, mut bytes: &[u8], lines: &mut Vec<String>) {
+pub fn feed(redactor: &mut Redactor, mut bytes: &[u8], lines: &mut Vec<String>) {
     while !bytes.is_empty() {
         let space = redactor.space();
         let count = bytes.len().min(space.len());
@@ -40,7 +40,7 @@ fn feed(redactor: &mut Redactor, mut bytes: &[u8], lines: &mut Vec<String>) {
     }
 }
 
-fn shown_in_chunks<'a>(secrets: &[Named], chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+pub fn shown_in_chunks<'a>(secrets: &[Named], chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
     let mut redactor = Redactor::new(arena(), patterns(secrets));
     let mut lines = Vec::new();
     for chunk in chunks {
@@ -325,196 +325,4 @@ fn what_is_held_for_a_failure_is_bounded_and_says_what_is_missing() {
     assert_eq!(logged[1..], numbers(500_000).skip(dropped).collect::<Vec<_>>());
     let held: usize = logged.iter().map(|line| line.len() + 1).sum();
     assert!((1024 * 1024..=2 * 1024 * 1024 + 100).contains(&held), "{held} bytes held");
-}
-
-/// Small numbers from a seed, the same ones each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    fn bytes(&mut self, alphabet: &[u8], len: usize) -> Vec<u8> {
-        (0..len).map(|_| alphabet[self.below(alphabet.len())]).collect()
-    }
-}
-
-/// What must be shown, worked out the slow and obvious way.
-mod reference {
-    fn parts(value: &[u8]) -> Vec<Vec<u8>> {
-        let whole = std::iter::once(value);
-        let lines = value.split(|&byte| byte == b'\n' || byte == b'\r').filter(|line| !line.trim_ascii().is_empty());
-        let trim = |part: &[u8]| {
-            let inner = part.trim_ascii();
-            if inner.len() < 6 { part.to_vec() } else { inner.to_vec() }
-        };
-        whole.chain(lines).map(trim).filter(|part| part.len() >= 6).collect()
-    }
-
-    fn redacted(secrets: &[(String, Vec<u8>)], output: &[u8]) -> Vec<u8> {
-        let parts: Vec<(&str, Vec<u8>)> = secrets
-            .iter()
-            .flat_map(|(name, value)| parts(value).into_iter().map(|part| (name.as_str(), part)))
-            .collect();
-        let (mut shown, mut hidden, mut last) = (Vec::new(), 0, "");
-        for start in 0..output.len() {
-            let mut longest: Option<(&str, usize)> = None;
-            for (name, part) in &parts {
-                if output[start..].starts_with(part) && longest.is_none_or(|(_, len)| part.len() > len) {
-                    longest = Some((name, part.len()));
-                }
-            }
-            if let Some((name, len)) = longest {
-                if start >= hidden || (start + len > hidden && name != last) {
-                    shown.extend_from_slice(format!("[secret {name}]").as_bytes());
-                    last = name;
-                }
-                hidden = hidden.max(start + len);
-            }
-            if start >= hidden {
-                shown.push(output[start]);
-            }
-        }
-        shown
-    }
-
-    pub fn lines(output: &[u8]) -> Vec<Vec<u8>> {
-        let (mut lines, mut line, mut after_return) = (Vec::new(), Vec::new(), false);
-        for &byte in output {
-            match byte {
-                b'\n' if after_return => after_return = false,
-                b'\n' => lines.push(std::mem::take(&mut line)),
-                b'\r' if line.is_empty() => {}
-                b'\r' => {
-                    lines.push(std::mem::take(&mut line));
-                    after_return = true;
-                }
-                byte => {
-                    line.push(byte);
-                    after_return = false;
-                }
-            }
-        }
-        if !line.is_empty() {
-            lines.push(line);
-        }
-        lines
-    }
-
-    pub fn shown(secrets: &[(String, Vec<u8>)], output: &[u8]) -> Vec<String> {
-        let text = |line| String::from_utf8(line).expect("an alphabet of ASCII");
-        lines(&redacted(secrets, output)).into_iter().map(text).collect()
-    }
-
-    /// The bytes of a line before it was escaped; none of them was a backslash.
-    pub fn unescaped(line: &str) -> Vec<u8> {
-        let mut parts = line.split('\\');
-        let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-        for part in parts {
-            let rest = if let Some(part) = part.strip_prefix('x') {
-                bytes.push(u8::from_str_radix(&part[..2], 16).expect("two digits"));
-                &part[2..]
-            } else {
-                let (number, rest) = part[2..].split_once('}').expect("a number in braces");
-                let c = u32::from_str_radix(number, 16).ok().and_then(char::from_u32).expect("a character");
-                bytes.extend_from_slice(c.to_string().as_bytes());
-                rest
-            };
-            bytes.extend_from_slice(rest.as_bytes());
-        }
-        bytes
-    }
-}
-
-/// An output of random bytes and pieces of the secrets, so that whole ones, halves and overlaps occur often.
-fn random_output(dice: &mut Dice, alphabet: &[u8], secrets: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut output = Vec::new();
-    for _ in 0..dice.below(12) {
-        let secret = &secrets[dice.below(secrets.len())].1;
-        let piece = match dice.below(4) {
-            0 => secret.clone(),
-            1 => secret[..dice.below(secret.len() + 1)].to_vec(),
-            2 => secret[dice.below(secret.len() + 1)..].to_vec(),
-            _ => {
-                let len = dice.below(10);
-                dice.bytes(alphabet, len)
-            }
-        };
-        output.extend(piece);
-    }
-    output
-}
-
-fn random_chunks<'a>(dice: &mut Dice, mut rest: &'a [u8]) -> Vec<&'a [u8]> {
-    let mut chunks = Vec::new();
-    while !rest.is_empty() {
-        let (chunk, next) = rest.split_at(1 + dice.below(rest.len().min(9)));
-        chunks.push(chunk);
-        rest = next;
-    }
-    chunks
-}
-
-#[test]
-fn random_output_in_random_chunks_is_shown_as_the_slow_way_shows_it() {
-    let mut dice = Dice(7);
-    for round in 0..20_000 {
-        let alphabet: &[u8] = [b"ab".as_slice(), b"ab\n", b"abcd\r\n", b"ab \n", b"0123456789"][dice.below(5)];
-        let secrets: Vec<(String, Vec<u8>)> = (0..1 + dice.below(4))
-            .map(|n| {
-                let len = 1 + dice.below(24);
-                (["V", "W", "X", "Y"][n].to_string(), dice.bytes(alphabet, len))
-            })
-            .collect();
-        let output = random_output(&mut dice, alphabet, &secrets);
-        let named: Vec<Named> = secrets.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let lines = shown_in_chunks(&named, random_chunks(&mut dice, &output));
-        assert_eq!(lines, reference::shown(&secrets, &output), "round {round}");
-        for value in secrets.iter().flat_map(|(_, value)| value.split(|&byte| byte == b'\n' || byte == b'\r')) {
-            let text = std::str::from_utf8(value.trim_ascii()).expect("an alphabet of ASCII");
-            let shows = text.len() >= 6 && lines.iter().any(|line| line.contains(text));
-            assert!(!shows, "round {round} shows a secret");
-        }
-    }
-}
-
-#[test]
-fn whatever_bytes_come_nothing_is_lost_and_nothing_obeyed() {
-    let pieces: &[&[u8]] = &[
-        b"a",
-        b"word",
-        b"\n",
-        b"\r",
-        b"\r\n",
-        b"\t",
-        b"\x1b[0m",
-        b"\x7f",
-        b"\0",
-        b"\xff",
-        b"\xc2",
-        b"\x85",
-        b"\x9b",
-        b"\xe2",
-        b"\x80",
-        b"\xae",
-        b"\xe2\x80\xae",
-        b"\xc2\x9b",
-        b"\xe2\x81\xa9",
-        b"\xd8\x9c",
-        b"\xe2\x80\x93",
-        "日".as_bytes(),
-        "é".as_bytes(),
-    ];
-    let mut dice = Dice(11);
-    for round in 0..20_000 {
-        let output: Vec<u8> = (0..dice.below(40)).flat_map(|_| pieces[dice.below(pieces.len())]).copied().collect();
-        let lines = shown_in_chunks(&[], random_chunks(&mut dice, &output));
-        assert_eq!(lines, shown(&[], &output), "round {round}");
-        let obeyed = |c: char| (c.is_control() && c != '\t') || ['\u{202e}', '\u{2069}', '\u{61c}'].contains(&c);
-        assert!(!lines.iter().any(|line| line.contains(obeyed)), "round {round}");
-        let bytes: Vec<Vec<u8>> = lines.iter().map(|line| reference::unescaped(line)).collect();
-        assert_eq!(bytes, reference::lines(&output), "round {round}");
-    }
 }

@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::iter;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::{Programs, TaskSpec, Work};
 use super::command::{StepSpec, Variable};
 use super::exit_codes;
+use super::host::expand;
 use super::layer::{HooksLayer, Layer, Setting};
 use super::{Condition, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
-use super::{Host, Signal, Step, StopPolicy, Task, Value};
+use super::{Host, ProgramSpec, RunAs, Signal, Step, StopPolicy, Task, Value};
 
 const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(60);
@@ -46,6 +48,9 @@ struct Context<'l> {
     environment: Vec<(&'l str, &'l Value)>,
     pass_environment: PassEnvironment,
     working_directory: PathBuf,
+    /// As whom they run, if not as the daemon's user, and that user's home directory, or the daemon's.
+    user: Option<Arc<RunAs>>,
+    home: String,
     needed: bool,
 }
 
@@ -71,6 +76,9 @@ impl<'p, 'c> Assembler<'p, 'c> {
         let layers: Vec<&Layer> = iter::once(self.defaults).chain(chosen).chain([&spec.layer]).collect();
         let layers = layers.as_slice();
         let enabled = *pick(layers, |layer| &layer.enabled).unwrap_or(&true);
+        let user = pick(layers, |layer| &layer.user).cloned().flatten();
+        let home =
+            user.as_ref().map_or_else(|| self.host.home.to_string_lossy().into_owned(), |user| user.home.clone());
         let context = Context {
             layers,
             environment: merged_environment(layers).ok_or(TooLarge)?,
@@ -78,8 +86,10 @@ impl<'p, 'c> Assembler<'p, 'c> {
                 .cloned()
                 .unwrap_or(PassEnvironment::Named(Vec::new())),
             working_directory: pick(layers, |layer| &layer.working_directory)
-                .cloned()
-                .unwrap_or_else(|| self.host.home.clone()),
+                .map_or_else(|| home.clone(), |path| expand(path, &home))
+                .into(),
+            user,
+            home,
             needed: enabled,
         };
         let (steps, finally) = self.work(spec, &context);
@@ -143,28 +153,43 @@ impl<'p, 'c> Assembler<'p, 'c> {
         &mut self,
         spec: &StepSpec,
         name: String,
-        environment: Vec<(String, Value)>,
+        mut environment: Vec<(String, Value)>,
         timeout: Option<Duration>,
         context: &Context<'_>,
     ) -> Step {
+        let home = context.home.as_str();
         let working_directory = match &spec.working_directory {
             Setting::Unset => context.working_directory.clone(),
-            Setting::Reset => self.host.home.clone(),
-            Setting::To(path) => path.clone(),
+            Setting::Reset => home.into(),
+            Setting::To(path) => expand(path, home).into(),
         };
+        for (_, value) in &mut environment {
+            if let Value::Text(text) = value
+                && text.starts_with('~')
+            {
+                *text = expand(text, home);
+            }
+        }
+        let arguments: Vec<String> = spec.line.arguments.iter().map(|argument| expand(argument, home)).collect();
         let codes = context.layers.iter().map(|layer| &layer.exit_codes).chain([&spec.exit_codes]);
         self.bytes += environment
             .iter()
             .map(|(name, value)| size_of::<(String, Value)>() + name.len() + text_length(value))
             .sum::<usize>();
-        self.bytes += spec.line.arguments.iter().map(|argument| size_of::<String>() + argument.len()).sum::<usize>();
+        self.bytes += arguments.iter().map(|argument| size_of::<String>() + argument.len()).sum::<usize>();
         let own_path = environment.iter().find(|(name, _)| name == "PATH").and_then(|(_, value)| value.text());
-        let pin = spec.line.sha256;
-        let program = self.programs.add(&spec.line.program, &working_directory, own_path, pin, context.needed);
+        let program = self.programs.add(ProgramSpec {
+            name: expand(&spec.line.program, home),
+            base: working_directory.clone(),
+            path_variable: own_path.map(str::to_owned),
+            sha256: spec.line.sha256,
+            user: context.user.as_ref().map(|user| user.uid),
+            needed: context.needed,
+        });
         Step {
             name,
             program,
-            arguments: spec.line.arguments.clone(),
+            arguments,
             environment,
             pass_environment: context.pass_environment.clone(),
             stdin: spec.line.stdin,
@@ -174,6 +199,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
                 Setting::To(timeout) => Some(timeout),
             },
             working_directory,
+            user: context.user.clone(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! From the file as written to the plan: what each part says is read and checked once, then merged.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::assemble::{Assembler, TOO_LARGE, TooLarge};
@@ -59,36 +59,38 @@ pub(super) enum Work {
 #[derive(Default)]
 pub(super) struct Programs {
     specs: Vec<ProgramSpec>,
-    ids: HashMap<(String, PathBuf, Option<String>, Option<Sha256Digest>), ProgramId>,
+    ids: HashMap<ProgramSpec, ProgramId>,
 }
 
 impl Programs {
-    /// `base` is where a relative name with a slash starts from; other names do not depend on it.
-    /// `path_variable` is the command's own `PATH`.
-    pub fn add(
-        &mut self,
-        name: &str,
-        base: &Path,
-        path_variable: Option<&str>,
-        sha256: Option<Sha256Digest>,
-        needed: bool,
-    ) -> ProgramId {
-        let relative = name.contains('/') && !name.starts_with('/');
-        let base = if relative { base.to_path_buf() } else { PathBuf::new() };
+    /// Takes in a program, or finds it again. Where its name is no relative path, `base` does not matter.
+    pub fn add(&mut self, spec: ProgramSpec) -> ProgramId {
+        let is_relative = spec.name.contains('/') && !spec.name.starts_with('/');
+        let base = if is_relative { spec.base } else { PathBuf::new() };
+        let key = ProgramSpec { base, needed: false, ..spec };
         let next = ProgramId(self.specs.len() as u32);
-        let path_variable = path_variable.map(str::to_owned);
-        let key = (name.to_string(), base.clone(), path_variable.clone(), sha256);
-        let id = *self.ids.entry(key).or_insert(next);
-        if id == next {
-            self.specs.push(ProgramSpec { name: name.to_string(), base, path_variable, sha256, needed: false });
-        }
-        self.specs[id.index()].needed |= needed;
+        let id = match self.ids.get(&key) {
+            Some(id) => *id,
+            None => {
+                self.specs.push(key.clone());
+                self.ids.insert(key, next);
+                next
+            }
+        };
+        self.specs[id.index()].needed |= spec.needed;
         id
     }
 
-    /// A password manager's own tool.
-    pub fn tool(&mut self, name: &str, scope: &Scope<'_>) -> ProgramId {
-        self.add(name, &scope.host.current_dir, None, None, true)
+    /// A program that a source asks, with the daemon's rights.
+    pub fn of_source(&mut self, name: &str, sha256: Option<Sha256Digest>, scope: &Scope<'_>) -> ProgramId {
+        self.add(ProgramSpec {
+            name: scope.host.expand(name),
+            base: scope.host.current_dir.clone(),
+            path_variable: None,
+            sha256,
+            user: None,
+            needed: true,
+        })
     }
 }
 

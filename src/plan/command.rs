@@ -1,6 +1,6 @@
-//! Commands as written: what to run, and what stands beside it.
+//! Commands as written: what to run, and what stands beside it. `~` stays what it is until it is known
+//! as whom a command runs.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit_codes::{self, CodesLayer};
@@ -34,7 +34,7 @@ pub(super) struct StepSpec {
     pub name: Option<String>,
     pub line: CommandLine,
     pub environment: Vec<Variable>,
-    pub working_directory: Setting<PathBuf>,
+    pub working_directory: Setting<String>,
     pub exit_codes: Setting<CodesLayer>,
     pub timeout: Setting<Duration>,
 }
@@ -94,7 +94,7 @@ pub(super) fn step_of<'c>(section: &mut Section<'c, '_>, scope: &mut Scope<'c>) 
     let name = section.optional("name").and_then(|node| scope.name(node)).map(str::to_string);
     let line = command_line(section, scope);
     let environment = section.optional("environment").map(|node| environment(node, scope));
-    let working_directory = Setting::read(section.take("working_directory"), |node| scope.path(node));
+    let working_directory = Setting::read(section.take("working_directory"), |node| scope.unexpanded_path(node));
     let exit_codes = Setting::read(section.take("exit_codes"), |node| exit_codes::read(node, scope));
     let timeout = Setting::read(section.take("timeout"), |node| node.positive_duration(&mut scope.problems));
     let environment = environment.unwrap_or_default();
@@ -164,8 +164,7 @@ fn word(item: &Node<'_>, scope: &mut Scope<'_>) -> Option<String> {
         scope.problems.add(item.at, "nothing, expected a word; an empty one is written \"\"");
         return None;
     }
-    let raw = item.raw("a word of the command", &mut scope.problems)?;
-    Some(scope.host.expand(raw))
+    item.raw("a word of the command", &mut scope.problems).map(str::to_string)
 }
 
 /// Reads `environment`; what is wrong in it is left out.
@@ -201,7 +200,7 @@ fn why_no_variable(name: &str) -> Option<&'static str> {
 fn variable_value<'c>(node: &'c Node<'_>, scope: &mut Scope<'c>) -> Option<VariableValue> {
     const WANTED: &str = "text, or a map such as {secret: vault, as: command}";
     if let Value::Scalar(_, text) = &node.value {
-        return Some(VariableValue::Text(scope.host.expand(text)));
+        return Some(VariableValue::Text(text.to_string()));
     }
     let mut section = node.section(WANTED, &mut scope.problems)?;
     let secret = section.required("secret", &mut scope.problems).and_then(|node| scope.secret(node));

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::RunAs;
+
 /// The socket of root's daemon on Linux.
 const SYSTEM_SOCKET: &str = "/run/backupnizza/socket";
 
@@ -33,6 +35,8 @@ pub struct Host {
     pub state_directory: Option<PathBuf>,
     /// macOS's `_CS_DARWIN_USER_TEMP_DIR`.
     pub user_temp_dir: Option<PathBuf>,
+    /// Who the user of a name is, `None` for the daemon's own, or why no command can run as that user.
+    pub find_user: fn(&str) -> Result<Option<RunAs>, &'static str>,
 }
 
 impl Host {
@@ -49,6 +53,10 @@ impl Host {
             runtime_directory: None,
             state_directory: None,
             user_temp_dir: None,
+            find_user: |name| {
+                let home = format!("/home/{name}");
+                Ok(Some(RunAs { name: name.into(), uid: 1, gid: 1, groups: vec![1], home, shell: "/bin/sh".into() }))
+            },
         }
     }
 
@@ -101,15 +109,17 @@ impl Host {
         }
     }
 
-    /// `text` with `~` or `~/` at its head as the home directory.
+    /// `text` with `~` or `~/` at its head as the home directory of the daemon's user.
     pub fn expand(&self, text: &str) -> String {
-        match text.strip_prefix('~') {
-            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
-                let home = self.home.to_string_lossy();
-                format!("{}{rest}", home.trim_end_matches('/'))
-            }
-            _ => text.to_string(),
-        }
+        expand(text, &self.home.to_string_lossy())
+    }
+}
+
+/// `text` with `~` or `~/` at its head as `home`.
+pub fn expand(text: &str, home: &str) -> String {
+    match text.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{}{rest}", home.trim_end_matches('/')),
+        _ => text.to_string(),
     }
 }
 

@@ -2,17 +2,14 @@
 //!
 //! Each place is read and checked once, however many tasks use it; merging comes after.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{self, StepSpec, Variable};
 use super::exit_codes::{self, CodesLayer};
 use super::scope::{Scope, why_no_name};
-use super::{LockRequest, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Signal};
+use super::{LockRequest, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, RunAs, Signal};
 use crate::config::{Kind, Node, Section, Value};
-
-/// Keys that are part of the contract but whose behaviour is not there yet.
-const NOT_BUILT_YET: &[&str] = &["user"];
 
 /// What a layer says of one key.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +38,9 @@ impl<T> Setting<T> {
 pub(super) struct Layer {
     pub environment: Setting<Vec<Variable>>,
     pub pass_environment: Setting<PassEnvironment>,
-    pub working_directory: Setting<PathBuf>,
+    pub working_directory: Setting<String>,
+    /// `None` inside is the daemon's own.
+    pub user: Setting<Option<Arc<RunAs>>>,
     pub timeout: Setting<Duration>,
     pub stop_signal: Setting<Signal>,
     pub stop_grace: Setting<Duration>,
@@ -86,10 +85,11 @@ pub(super) struct HooksLayer {
 
 /// Reads the policy keys of a map, which may have others besides.
 pub(super) fn read<'c>(map: &mut Section<'c, '_>, scope: &mut Scope<'c>) -> Layer {
-    let layer = Layer {
+    Layer {
         environment: Setting::read(map.take("environment"), |node| Some(command::environment(node, scope))),
         pass_environment: Setting::read(map.take("pass_environment"), |node| pass_environment(node, scope)),
-        working_directory: Setting::read(map.take("working_directory"), |node| scope.path(node)),
+        working_directory: Setting::read(map.take("working_directory"), |node| scope.unexpanded_path(node)),
+        user: Setting::read(map.take("user"), |node| scope.user(node)),
         timeout: Setting::read(map.take("timeout"), |node| node.positive_duration(&mut scope.problems)),
         stop_signal: Setting::read(map.take("stop_signal"), |node| node.word(&SIGNALS, &mut scope.problems)),
         stop_grace: Setting::read(map.take("stop_grace"), |node| node.duration(&mut scope.problems)),
@@ -109,9 +109,7 @@ pub(super) fn read<'c>(map: &mut Section<'c, '_>, scope: &mut Scope<'c>) -> Laye
         output: Setting::read(map.take("output"), |node| node.word(&OUTPUTS, &mut scope.problems)),
         hooks: Setting::read(map.take("hooks"), |node| hooks(node, scope).map(Box::new)),
         enabled: Setting::read(map.take("enabled"), |node| node.boolean(&mut scope.problems)),
-    };
-    refuse_unbuilt(map, NOT_BUILT_YET, scope);
-    layer
+    }
 }
 
 const SIGNALS: [(&str, Signal); 6] = [
@@ -126,14 +124,6 @@ const OVERLAPS: [(&str, Overlap); 2] = [("skip", Overlap::Skip), ("queue", Overl
 const MISSED: [(&str, Missed); 2] = [("run", Missed::Run), ("skip", Missed::Skip)];
 const OUTPUTS: [(&str, OutputMode); 3] =
     [("log", OutputMode::Log), ("on_failure", OutputMode::OnFailure), ("discard", OutputMode::Discard)];
-
-fn refuse_unbuilt<'c>(map: &mut Section<'c, '_>, unbuilt: &[&'static str], scope: &mut Scope<'c>) {
-    for key in unbuilt {
-        if let Some(node) = map.optional(key) {
-            scope.problems.add(node.at, format!("`{key}` is not built yet"));
-        }
-    }
-}
 
 fn pass_environment(node: &Node<'_>, scope: &mut Scope<'_>) -> Option<PassEnvironment> {
     const WANTED: &str = "a list of names of variables, or `all`";
@@ -258,23 +248,4 @@ pub(super) fn profiles<'c>(node: &'c Node<'_>, scope: &mut Scope<'c>) -> Vec<(&'
         profiles.push((name.as_ref(), layer));
     }
     profiles
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, Problems};
-    use crate::plan::Host;
-
-    #[test]
-    fn keys_whose_behaviour_is_missing_are_refused_by_name() {
-        let config = Config::parse("{user: backup, jitter: 1m, max_age: null}").expect("well-formed");
-        let host = Host::elsewhere("/etc/backup.yaml".into());
-        let mut scope = Scope::new(&host, Problems::default());
-        let mut map = config.root().section("a map", &mut scope.problems).expect("a map");
-        refuse_unbuilt(&mut map, &["jitter", "max_age", "timeout"], &mut scope);
-        let problems = scope.problems.located(config.root());
-        let found: Vec<_> = problems.iter().map(|problem| (problem.place.as_str(), problem.what.as_str())).collect();
-        assert_eq!(found, [("jitter", "`jitter` is not built yet")]);
-    }
 }

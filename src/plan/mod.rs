@@ -18,6 +18,7 @@ pub mod testing;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Zone;
@@ -121,7 +122,7 @@ pub enum Source {
 }
 
 /// A program as the configuration names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProgramSpec {
     pub name: String,
     /// Where a relative name with a slash starts from.
@@ -129,6 +130,8 @@ pub struct ProgramSpec {
     /// The command's own `PATH`, where it has one; the daemon's otherwise.
     pub path_variable: Option<String>,
     pub sha256: Option<Sha256Digest>,
+    /// As whom it runs, if not as the daemon's user.
+    pub user: Option<u32>,
     /// Whether anything that can run needs it: programs of disabled tasks need not exist.
     pub needed: bool,
 }
@@ -274,9 +277,23 @@ pub struct Step {
     /// The secret that arrives on standard input, else `/dev/null`.
     pub stdin: Option<SecretId>,
     pub working_directory: PathBuf,
+    /// As whom it runs, if not as the daemon's user.
+    pub user: Option<Arc<RunAs>>,
     pub exit_codes: ExitCodes,
     /// For this command alone, counted while the machine is awake.
     pub timeout: Option<Duration>,
+}
+
+/// Another user than the daemon's, as whom commands run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// All of its groups.
+    pub groups: Vec<u32>,
+    pub home: String,
+    pub shell: String,
 }
 
 /// Which of the daemon's variables a command gets besides those that all get.
@@ -410,7 +427,9 @@ impl Plan {
         let mut step = task.steps.swap_remove(at);
         let own_path = step.environment.iter().find(|(name, _)| name == "PATH").and_then(|(_, value)| value.text());
         let path_variable = own_path.map(str::to_owned);
-        self.programs.push(ProgramSpec { name, base: directory.to_owned(), path_variable, sha256: None, needed: true });
+        let base = directory.to_owned();
+        let user = step.user.as_ref().map(|user| user.uid);
+        self.programs.push(ProgramSpec { name, base, path_variable, sha256: None, user, needed: true });
         step.program = program;
         step.arguments = words.collect();
         step.working_directory = directory.to_owned();
@@ -516,5 +535,7 @@ impl Step {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ impl Programs {
             }))
         };
         let all = plan.programs().map(|(_, spec)| keep(look_at(spec, &path_variable))).collect();
-        let client = keep(program::inspect(client, None, &path_variable));
+        let client = keep(program::inspect(client, None, &path_variable, None));
         warnings.sort();
         warnings.dedup();
         (Programs { all, client }, warnings)
@@ -95,5 +95,5 @@ fn look_at(spec: &ProgramSpec, path_variable: &Arc<OsStr>) -> Result<(Program, V
         None => path_variable.clone(),
     };
     let path = program::find(&spec.name, &path_variable, Path::new(&spec.base))?;
-    program::inspect(&path, spec.sha256.as_ref(), &path_variable)
+    program::inspect(&path, spec.sha256.as_ref(), &path_variable, spec.user)
 }

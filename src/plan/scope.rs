@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Host, LockId, SecretId};
+use super::{Host, LockId, RunAs, SecretId};
 use crate::config::{Kind, Node, Problems, Value};
 
 /// The longest name, since names of locks and secrets become names of files.
@@ -15,13 +16,22 @@ pub(super) struct Scope<'c> {
     pub host: &'c Host,
     pub problems: Problems,
     pub secrets: HashMap<&'c str, SecretId>,
+    /// Those that were looked for, each once.
+    users: HashMap<&'c str, Result<Option<Arc<RunAs>>, &'static str>>,
     locks: HashMap<&'c str, LockId>,
     pub lock_names: Vec<String>,
 }
 
 impl<'c> Scope<'c> {
     pub fn new(host: &'c Host, problems: Problems) -> Self {
-        Scope { host, problems, secrets: HashMap::new(), locks: HashMap::new(), lock_names: Vec::new() }
+        Scope {
+            host,
+            problems,
+            secrets: HashMap::new(),
+            users: HashMap::new(),
+            locks: HashMap::new(),
+            lock_names: Vec::new(),
+        }
     }
 
     /// A name that stands as a value: letters, digits, `.`, `_`, `-`.
@@ -57,20 +67,37 @@ impl<'c> Scope<'c> {
         Some(id)
     }
 
-    /// An absolute path, or one below the home directory.
+    /// An absolute path, or one below the home directory of the daemon's user.
     pub fn path(&mut self, node: &Node<'_>) -> Option<PathBuf> {
+        self.unexpanded_path(node).map(|path| self.host.expand(&path).into())
+    }
+
+    /// An absolute path, or one below a home directory that is not known yet.
+    pub fn unexpanded_path(&mut self, node: &Node<'_>) -> Option<String> {
         const WANTED: &str = "an absolute path or one that begins with ~/";
         // A bare `~` reads as null, but it is as good a path as any.
         let text = match &node.value {
             Value::Scalar(Kind::Null, text) if text == "~" => Cow::Borrowed("~"),
             _ => Cow::Borrowed(node.text(WANTED, &mut self.problems)?),
         };
-        let path = self.host.expand(&text);
-        if !path.starts_with('/') {
+        if !(text.starts_with('/') || text == "~" || text.starts_with("~/")) {
             self.problems.add(node.at, format!("expected {WANTED}"));
             return None;
         }
-        Some(path.into())
+        Some(text.into_owned())
+    }
+
+    /// The user that `node` names, `None` for the daemon's own.
+    pub fn user(&mut self, node: &'c Node<'_>) -> Option<Option<Arc<RunAs>>> {
+        let name = node.text("the name of a user", &mut self.problems)?;
+        let find = self.host.find_user;
+        match self.users.entry(name).or_insert_with(|| find(name).map(|user| user.map(Arc::new))) {
+            Ok(user) => Some(user.clone()),
+            Err(why) => {
+                self.problems.add(node.at, *why);
+                None
+            }
+        }
     }
 
     /// The name of an environment variable that stands as a value.

@@ -84,8 +84,8 @@ fn source<'c>(map: &mut Section<'c, '_>, programs: &mut Programs, scope: &mut Sc
     }
     if kind == "command" {
         let (program, arguments) = command::words(node, scope)?;
-        let pin = pin.map(|(_, digest)| digest);
-        let program = programs.add(&program, &scope.host.current_dir, None, pin, true);
+        let program = programs.of_source(&program, pin.map(|(_, digest)| digest), scope);
+        let arguments = arguments.iter().map(|argument| scope.host.expand(argument)).collect();
         return Some(Source::Command { program, arguments });
     }
     source_by_name(kind, node, programs, scope)
@@ -103,7 +103,7 @@ fn source_by_name<'c>(
         "credential" => credential(node, scope).map(Source::Credential),
         "onepassword" => {
             let reference = onepassword(node, scope)?;
-            Some(Source::OnePassword { program: programs.tool("op", scope), reference })
+            Some(Source::OnePassword { program: programs.of_source("op", None, scope), reference })
         }
         "keychain" => keychain(node, programs, scope),
         "secret_service" => secret_service(node, programs, scope),
@@ -140,7 +140,7 @@ fn keychain<'c>(node: &'c Node<'_>, programs: &mut Programs, scope: &mut Scope<'
     Some(Source::Keychain {
         service: service?.to_string(),
         account: account.map(str::to_string),
-        program: programs.tool("security", scope),
+        program: programs.of_source("security", None, scope),
     })
 }
 
@@ -158,5 +158,5 @@ fn secret_service(node: &Node<'_>, programs: &mut Programs, scope: &mut Scope<'_
         let value = node.text("the text of an attribute", &mut scope.problems)?;
         attributes.push((name.to_string(), value.to_string()));
     }
-    Some(Source::SecretService { attributes, program: programs.tool("secret-tool", scope) })
+    Some(Source::SecretService { attributes, program: programs.of_source("secret-tool", None, scope) })
 }

@@ -66,6 +66,7 @@ pub fn step(stdin: Option<SecretId>) -> Step {
         environment: Vec::new(),
         pass_environment: PassEnvironment::Named(Vec::new()),
         stdin,
+        user: None,
         working_directory: PathBuf::from("/"),
         exit_codes: ExitCodes {
             success: CodeSet(vec![(0, 0)]),

@@ -40,6 +40,8 @@ pub struct Program {
     pin: Option<Sha256Digest>,
     /// The PATH on which env searches, should there be an `#!/usr/bin/env X`.
     path_variable: Arc<OsStr>,
+    /// The user as whom it runs, if not as this process's; it may be that user's own.
+    user: Option<u32>,
 }
 
 /// One file of a program.
@@ -93,13 +95,14 @@ pub enum Recheck {
 /// Looks at the program at `path` (absolute) and, for a script, at those that run it. An error
 /// means that somebody else could change one of them, or that it cannot be run; the warnings tell
 /// of groups that could. `path_variable` is the PATH that the command will have, on which
-/// `#!/usr/bin/env X` searches.
+/// `#!/usr/bin/env X` searches; `user` the one as whom it runs, if not as this process's.
 pub fn inspect(
     path: &Path,
     pin: Option<&Sha256Digest>,
     path_variable: &Arc<OsStr>,
+    user: Option<u32>,
 ) -> Result<(Program, Vec<Warning>), Error> {
-    let mut inspection = Inspection { viewer: Viewer::this_process(), path_variable, warnings: Vec::new() };
+    let mut inspection = Inspection { viewer: Viewer::running_as(user), path_variable, warnings: Vec::new() };
     let (main, interpreter) = inspection.look_at(path, pin, None)?;
     let interpreters = match interpreter {
         Some(interpreter) => inspection.interpreters(interpreter).map_err(|e| of_script(path, e))?,
@@ -110,6 +113,7 @@ pub fn inspect(
         interpreters: interpreters.into(),
         pin: pin.copied(),
         path_variable: Arc::clone(path_variable),
+        user,
     };
     inspection.warnings.sort();
     inspection.warnings.dedup();
@@ -263,7 +267,7 @@ pub fn check_again(program: &Program) -> Result<Recheck, Error> {
     if is_unchanged(program) {
         return Ok(Recheck::Unchanged);
     }
-    let (now, _) = inspect(program.path(), program.pin.as_ref(), &program.path_variable)?;
+    let (now, _) = inspect(program.path(), program.pin.as_ref(), &program.path_variable, program.user)?;
     let notices = judge_changes(program, &now)?;
     Ok(Recheck::Renewed { program: Box::new(now), notices })
 }

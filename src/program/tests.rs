@@ -10,7 +10,7 @@ fn no_path() -> Arc<OsStr> {
 }
 
 fn look(path: &Path) -> Result<Program, Error> {
-    inspect(path, None, &no_path()).map(|(program, _)| program)
+    inspect(path, None, &no_path(), None).map(|(program, _)| program)
 }
 
 fn refused(program: &Program) -> String {
@@ -80,7 +80,7 @@ fn a_pin_holds_the_contents_for_ever() {
     let folder = Folder::new();
     let path = folder.file("tool", "right", 0o755);
     let pin = Sha256Digest::of(b"right");
-    let (program, _) = inspect(&path, Some(&pin), &no_path()).expect("the pinned contents");
+    let (program, _) = inspect(&path, Some(&pin), &no_path(), None).expect("the pinned contents");
 
     folder.file("tool", "right", 0o755);
     match check_again(&program).expect("the same contents") {
@@ -94,7 +94,7 @@ fn a_pin_holds_the_contents_for_ever() {
     folder.file("tool", "wrong", 0o755);
     let other = "its contents are not those that are pinned";
     assert_eq!(refused(&program), other);
-    let at_start = inspect(&path, Some(&pin), &no_path()).expect_err("other contents");
+    let at_start = inspect(&path, Some(&pin), &no_path(), None).expect_err("other contents");
     assert_eq!(at_start.what, other);
 }
 
@@ -104,7 +104,7 @@ fn a_pin_reads_files_of_any_length() {
     let contents = "0123456789abcdef".repeat(20_000);
     let path = folder.file("tool", &contents, 0o755);
     let pin = Sha256Digest::of(contents.as_bytes());
-    assert!(inspect(&path, Some(&pin), &no_path()).is_ok());
+    assert!(inspect(&path, Some(&pin), &no_path(), None).is_ok());
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn what_env_finds_for_a_script_counts() {
     let script = folder.file("script", "#!/usr/bin/env tool\n", 0o755);
     let on = |folders: &[&Path]| {
         let path_variable = std::env::join_paths(folders).expect("no colon in the names");
-        inspect(&script, None, &path_variable.into()).map(|(program, _)| program)
+        inspect(&script, None, &path_variable.into(), None).map(|(program, _)| program)
     };
     let program = on(&[&early, &late]).expect("trusted");
     assert_eq!(check_again(&program), Ok(Recheck::Unchanged));
@@ -173,7 +173,7 @@ fn a_binary_may_become_a_script_that_env_runs() {
     let folder = Folder::new();
     let path = folder.file("tool", "binary", 0o755);
     let path_variable = Arc::from(OsStr::new("/usr/bin:/bin"));
-    let (program, _) = inspect(&path, None, &path_variable).expect("trusted");
+    let (program, _) = inspect(&path, None, &path_variable, None).expect("trusted");
     folder.file("tool", "#!/usr/bin/env sh\n", 0o755);
     let another = "has changed since the start: another file is there now";
     assert_eq!(refused(&program), another);
@@ -201,7 +201,7 @@ fn made_up(path: &str, number: u8, only_root: bool) -> ProgramFile {
 }
 
 fn program(main: ProgramFile, interpreters: Vec<ProgramFile>) -> Program {
-    Program { main, interpreters: interpreters.into(), pin: None, path_variable: no_path() }
+    Program { main, interpreters: interpreters.into(), pin: None, path_variable: no_path(), user: None }
 }
 
 #[test]

@@ -40,19 +40,26 @@ pub fn trust_walk(path: &Path) -> Result<Vec<Warning>, Error> {
 /// Who looks at an owner: whose files it trusts besides root's, and which owner is only a mask.
 pub(super) struct Viewer {
     user: u32,
+    /// As whom a command will run, if not as `user`: what is that user's own harms nobody else.
+    other: Option<u32>,
     hidden_owner: Option<u32>,
 }
 
 impl Viewer {
     /// This process's user, in its user namespace.
     pub(super) fn this_process() -> Self {
+        Self::running_as(None)
+    }
+
+    /// As `this_process`, for a command that runs as `other`.
+    pub(super) fn running_as(other: Option<u32>) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let hidden_owner = if cfg!(target_os = "linux") {
             hidden_owner(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid"))
         } else {
             None
         };
-        Self { user: sys::effective_uid(), hidden_owner }
+        Self { user: sys::effective_uid(), other, hidden_owner }
     }
 }
 
@@ -126,7 +133,7 @@ fn judge(thing: &Standing, viewer: &Viewer) -> Verdict {
 fn judge_owner(owner: u32, viewer: &Viewer) -> Option<Distrust> {
     if viewer.hidden_owner == Some(owner) {
         Some(Distrust::HiddenOwner)
-    } else if owner != ROOT && owner != viewer.user {
+    } else if owner != ROOT && owner != viewer.user && viewer.other != Some(owner) {
         Some(Distrust::OtherOwner)
     } else {
         None
@@ -274,10 +281,10 @@ pub(super) fn unreachable_path(path: &Path, error: &io::Error) -> Error {
 
 fn distrusted(path: &Path, metadata: &Metadata, distrust: Distrust, viewer: &Viewer) -> Error {
     let shown = shown(path);
-    let user = match viewer.user {
-        ROOT => "root".to_owned(),
-        uid => format!("root or uid {uid}"),
-    };
+    let mut user = "root".to_owned();
+    for uid in Some(viewer.user).filter(|uid| *uid != ROOT).into_iter().chain(viewer.other) {
+        let _ = write!(user, " or uid {uid}");
+    }
     let special = !metadata.is_dir() && !metadata.is_file() && !metadata.is_symlink();
     let (what, hint) = match distrust {
         // Nothing to repair: /dev/null must stay as it is.
@@ -344,7 +351,7 @@ mod tests {
     const ME: u32 = 1000;
 
     fn verdict(folder: bool, owner: u32, mode: u32, group_is_owners: bool) -> Verdict {
-        let viewer = Viewer { user: ME, hidden_owner: Some(OVERFLOW_UID) };
+        let viewer = Viewer { user: ME, other: None, hidden_owner: Some(OVERFLOW_UID) };
         judge(&Standing { folder, owner, mode, group_is_owners }, &viewer)
     }
 
@@ -401,7 +408,7 @@ mod tests {
 
     #[test]
     fn the_user_65534_is_trusted_where_nobody_is_hidden() {
-        let viewer = Viewer { user: 65534, hidden_owner: None };
+        let viewer = Viewer { user: 65534, other: None, hidden_owner: None };
         assert_eq!(judge_owner(65534, &viewer), None);
     }
 

@@ -12,11 +12,11 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::given::{self, Channels, Variable};
 use super::pump::{self, Intake, Lookout, Outgoing};
-use super::stop::{self, Event, KILL_TIME, Listening, Order, STOP_PAUSE, StopSwitch};
+use super::stop::{self, Ending, Event, Listening, Order, STOP_PAUSE, StopSwitch};
 use super::{Setting, Spawned};
 use crate::error::Error;
 use crate::launch::{Frame, Launcher};
@@ -185,6 +185,7 @@ fn start(setting: &Setting, step: &Step, context: &Context, streams: &Streams<'_
                 identity: program.identity(),
                 directory: &step.working_directory,
                 umask: setting.umask,
+                user: step.user.as_deref(),
                 arguments: std::iter::once(name).chain(step.arguments.iter().map(String::as_bytes)).collect(),
                 environment: environment.iter().map(Variable::parts).collect(),
                 stdin: stdin.as_fd(),
@@ -258,9 +259,12 @@ impl Watch<'_> {
             }
             Awaited::Cut(cut) => {
                 self.tell_of_stop(cut);
-                End { exit: self.stop(Instant::now() + self.stop_policy.grace), cut: Some(cut) }
+                End { exit: self.stop(Ending::new(self.session, self.stop_policy)), cut: Some(cut) }
             }
-            Awaited::Kill => End { exit: self.stop(Instant::now()), cut: Some(Cut::Ordered) },
+            Awaited::Kill => {
+                let at_once = StopPolicy { grace: Duration::ZERO, ..self.stop_policy };
+                End { exit: self.stop(Ending::new(self.session, at_once)), cut: Some(Cut::Ordered) }
+            }
         }
     }
 
@@ -276,39 +280,34 @@ impl Watch<'_> {
         }
     }
 
-    /// Ends the whole session: every process is asked once, and made to from `kill_from` on.
-    fn stop(&self, mut kill_from: Instant) -> ExitKind {
-        let mut asked = Vec::new();
+    /// Ends the whole session.
+    fn stop(&self, mut ending: Ending) -> ExitKind {
         let mut exit = None;
         loop {
             let now = Instant::now();
-            if now >= kill_from {
-                self.log_failure(stop::kill(self.session));
-            } else {
-                self.log_failure(stop::ask_to_end(self.session, self.stop_policy.signal, &mut asked));
-            }
+            self.log_failure(ending.press(now));
             match receive(self.events, Some(now + STOP_PAUSE)) {
                 Some(Event::Exited(kind)) => exit = Some(kind),
-                Some(Event::Told(Order::Kill)) => kill_from = kill_from.min(now),
+                Some(Event::Told(Order::Kill)) => ending.kill_from(now),
                 Some(Event::Told(_)) | None => {}
             }
             if let Some(exit) = exit
-                && self.is_over(now, kill_from + KILL_TIME)
+                && self.is_over(ending.has_failed(now))
             {
                 return exit;
             }
         }
     }
 
-    fn is_over(&self, now: Instant, patience_ends: Instant) -> bool {
+    fn is_over(&self, has_failed: bool) -> bool {
         if stop::is_empty(self.session).unwrap_or(false) {
             return true;
         }
-        if now >= patience_ends {
+        if has_failed {
             let left = stop::members(self.session).unwrap_or_default();
             log::error("processes do not end even when killed", &self.fields(&[("pids", &pids(&left))]));
         }
-        now >= patience_ends
+        has_failed
     }
 
     fn tell_of_survivors(&self) {

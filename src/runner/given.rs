@@ -67,7 +67,8 @@ impl Channels {
 /// All variables of a command; its tokens are made for `session`, which it will lead.
 pub fn environment(setting: &Setting, step: &Step, context: &Context, session: i32) -> Result<Vec<Variable>, Error> {
     let is_own = |name: &std::ffi::OsStr| step.environment.iter().any(|(own, _)| name == own.as_str());
-    let passed = setting.inherited.passed(&step.pass_environment).filter(|(name, _)| !is_own(name));
+    let user = step.user.as_deref();
+    let passed = setting.inherited.passed(&step.pass_environment, user).filter(|(name, _)| !is_own(name));
     let mut variables: Vec<Variable> =
         passed.map(|(name, value)| Variable::text(name.as_bytes(), value.as_bytes())).collect();
     let mut files = launch::FIRST_FILE..;
@@ -80,7 +81,7 @@ pub fn environment(setting: &Setting, step: &Step, context: &Context, session: i
                 let grant = Grant {
                     secret: *secret,
                     session,
-                    uid: sys::effective_uid(),
+                    uid: user.map_or_else(sys::effective_uid, |user| user.uid),
                     uses: *uses,
                     expires: sys::boot_clock() + ttl,
                     holder: Holder { task: context.task.clone(), run: context.run.0, step: context.step.clone() },

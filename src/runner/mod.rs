@@ -22,6 +22,7 @@ use crate::outcome::{self, Outcome, RunId};
 use crate::output::{Patterns, Record};
 use crate::plan::{OnError, Order, Plan, Programs, Step, Task, TaskId};
 use crate::secretbox::{NamedSecret, Secretbox};
+use crate::socket::Reach;
 use crate::sys::LauncherImage;
 
 pub use command::{Context, Cut, End, Streams, log_kept_output, run as run_command};
@@ -73,6 +74,12 @@ impl Setting {
         let patterns = patterns.map_err(|error| crate::secret::no_memory(&error))?;
         self.redaction.renew(patterns).map_err(|error| Error::new("redaction", error))
     }
+}
+
+/// Who has to reach the socket from within commands of `tasks`.
+pub fn reach_of<'a>(mut tasks: impl Iterator<Item = &'a Task>) -> Reach {
+    let others = tasks.any(|task| task.commands().any(|step| step.user.is_some()));
+    if others { Reach::Everyone } else { Reach::Own }
 }
 
 /// Which try of which run.

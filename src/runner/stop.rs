@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -137,6 +138,12 @@ impl RunSwitch {
 /// leaves them without their repository, and so with a stale lock.
 const MANAGES_ITS_HELPERS: &[&str] = &["restic", "borg"];
 
+/// A program that must not be asked to end while it is younger than this. restic before 0.17 knows nothing yet of the
+/// lock that it has just written: it waits 200 ms to see whether another came first, and if it is asked to end then,
+/// it leaves the lock behind. Nothing shows from outside when that is, but it is soon after it has begun: once it has
+/// opened the repository, which takes half a second, or some seconds where that is far away.
+const NOT_ASKED_WHEN_YOUNG: (&str, Duration) = ("restic", Duration::from_secs(10));
+
 /// The living processes of `session`.
 pub fn members(session: i32) -> io::Result<Vec<Process>> {
     let processes = sys::pids()?.into_iter().filter_map(sys::process);
@@ -164,21 +171,57 @@ pub fn is_empty(session: i32) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Asks the processes of `session` that are not among those `asked` already to end, except those
-/// whose ancestor in it ends them itself; they are asked once that one is gone.
-pub fn ask_to_end(session: i32, signal: Signal, asked: &mut Vec<Process>) -> io::Result<()> {
-    let members = members(session)?;
-    let mut to_ask = without_helpers(&members);
-    to_ask.retain(|process| !asked.iter().any(|before| is_same(before, process)));
-    asked.extend(to_ask.iter().map(|&process| process.clone()));
-    signal_each(session, &to_ask, &[number(signal), SIGCONT])
+/// How a session is brought to its end: each process is asked once, and made to after the grace.
+pub struct Ending {
+    session: i32,
+    signal: Signal,
+    asked: Vec<Process>,
+    /// From when on the young are asked too: at half of the grace, so that they have the other half.
+    asks_all_from: Instant,
+    kills_from: Instant,
+}
+
+impl Ending {
+    pub fn new(session: i32, policy: StopPolicy) -> Ending {
+        let now = Instant::now();
+        let (asks_all_from, kills_from) = (now + policy.grace / 2, now + policy.grace);
+        Ending { session, signal: policy.signal, asked: Vec::new(), asks_all_from, kills_from }
+    }
+
+    /// No grace, or no more of it.
+    pub fn kill_from(&mut self, now: Instant) {
+        self.kills_from = self.kills_from.min(now);
+    }
+
+    /// Whether even KILL has not helped within `KILL_TIME`.
+    pub fn has_failed(&self, now: Instant) -> bool {
+        now >= self.kills_from + KILL_TIME
+    }
+
+    /// To be called again after `STOP_PAUSE` until the session is empty: it may grow meanwhile.
+    pub fn press(&mut self, now: Instant) -> io::Result<()> {
+        if now >= self.kills_from {
+            return kill(self.session);
+        }
+        let members = members(self.session)?;
+        let mut to_ask = without_helpers(&members);
+        to_ask.retain(|process| !self.asked.iter().any(|before| is_same(before, process)));
+        to_ask.retain(|process| now >= self.asks_all_from || !is_too_young(&process.name, sys::age(process)));
+        self.asked.extend(to_ask.iter().map(|&process| process.clone()));
+        signal_each(self.session, &to_ask, &[number(self.signal), SIGCONT])
+    }
+}
+
+fn is_too_young(name: &str, age: Duration) -> bool {
+    let (program, grown_up) = NOT_ASKED_WHEN_YOUNG;
+    name == program && age < grown_up
 }
 
 fn is_same(one: &Process, other: &Process) -> bool {
     (one.pid, one.started) == (other.pid, other.started)
 }
 
-/// As `ask_to_end`, with a signal as it came from a person's terminal.
+/// Passes on a signal as it came from a person's terminal.
 pub fn forward(session: i32, signal: i32) -> io::Result<()> {
     signal_each(session, &without_helpers(&members(session)?), &[signal])
 }
@@ -189,17 +232,12 @@ pub fn kill(session: i32) -> io::Result<()> {
     signal_each(session, &members.iter().collect::<Vec<_>>(), &[SIGKILL])
 }
 
-/// Ends a session that a dead daemon left behind, by the same rules; returns when it is empty or
-/// when even KILL did not help within `KILL_TIME`.
-pub fn end_session(session: i32, policy: StopPolicy) -> io::Result<()> {
-    let kill_from = Instant::now() + policy.grace;
-    let mut asked = Vec::new();
-    while !is_empty(session)? && Instant::now() < kill_from + KILL_TIME {
-        if Instant::now() < kill_from {
-            ask_to_end(session, policy.signal, &mut asked)?;
-        } else {
-            kill(session)?;
-        }
+/// Ends a session that a dead daemon left behind, by the same rules; returns when it is empty, when
+/// even KILL did not help within `KILL_TIME`, or when it is to be given up.
+pub fn end_session(session: i32, policy: StopPolicy, give_up: &AtomicBool) -> io::Result<()> {
+    let mut ending = Ending::new(session, policy);
+    while !is_empty(session)? && !ending.has_failed(Instant::now()) && !give_up.load(Ordering::Relaxed) {
+        ending.press(Instant::now())?;
         thread::sleep(STOP_PAUSE);
     }
     Ok(())
@@ -267,6 +305,13 @@ mod tests {
         ];
         let asked: Vec<i32> = without_helpers(&members).iter().map(|process| process.pid).collect();
         assert_eq!(asked, [10, 11, 14]);
+    }
+
+    #[test]
+    fn restic_is_not_asked_before_it_can_know_its_lock() {
+        let seconds = Duration::from_secs;
+        assert!(is_too_young("restic", seconds(0)) && is_too_young("restic", seconds(9)));
+        assert!(!is_too_young("restic", seconds(10)) && !is_too_young("rclone", seconds(0)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{Caller, Redeemed, Refusal, Secretbox};
 use crate::error::Error;
 use crate::log;
 use crate::secret::Secret;
-use crate::socket::Bound;
+use crate::socket::{Bound, Reach};
 use crate::sys::{self, Block, Interest, Peer, Watched};
 
 /// Tokens are redeemed in well under a millisecond; more peers at once wait to be accepted.
@@ -39,8 +39,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub fn bind(path: &Path) -> Result<Listener, Error> {
-        Ok(Listener { bound: Bound::new(path)? })
+    pub fn bind(path: &Path, reach: Reach) -> Result<Listener, Error> {
+        Ok(Listener { bound: Bound::new(path, reach)? })
     }
 
     /// Removes the socket from its folder; peers that are being served are served on.

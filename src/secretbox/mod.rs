@@ -282,6 +282,9 @@ impl Secretbox {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::secret::{Protection, protect, read_value};

@@ -32,7 +32,7 @@ pub enum Request<'a> {
 
 /// Reads a request out of the bytes received so far.
 pub fn parse_request(received: &[u8]) -> Request<'_> {
-    let Some(end) = received.iter().position(|&byte| byte == b'\n') else {
+    let Some(end) = received.iter().take(REQUEST_MAX).position(|&byte| byte == b'\n') else {
         return if received.len() < REQUEST_MAX { Request::Incomplete } else { Request::Malformed };
     };
     let Some(rest) = received[..end].strip_prefix(GREETING) else {

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -247,6 +248,15 @@ pub fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &String::from_utf8_lossy(&stat))
 }
 
+/// For how long `process` has been there; a program that replaced another counts from that one's start.
+pub fn age(process: &Process) -> Duration {
+    // SAFETY: sysconf takes an integer.
+    let ticks_per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    // proc_pid_stat(5): starttime is in ticks after boot, by the clock that counts suspends.
+    let started = Duration::from_millis(process.started.saturating_mul(1_000) / ticks_per_second);
+    boot_clock().saturating_sub(started)
+}
+
 /// Whether `pid` was started with the variable `entry` (`NAME=value`), as far as this user may know.
 pub fn was_given(pid: i32, entry: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -287,6 +297,38 @@ pub fn send_signal_in_session(process: &Process, session: i32, signal: i32) -> i
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         result => result.map(|_| true),
     }
+}
+
+/// A session keyring of its own, lest it possess the one in which root may keep keys (keyctl(2)).
+pub fn leave_keyring() {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: with a null name the call makes an anonymous keyring. A kernel without keyrings has none to leave.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+}
+
+/// Empties all sets of capabilities: setuid(2) clears all but the inheritable one (capabilities(7)).
+pub fn drop_capabilities() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    /// _LINUX_CAPABILITY_VERSION_3, which has two words a set.
+    const VERSION: u32 = 0x2008_0522;
+    let header = Header { version: VERSION, pid: 0 };
+    let none = [0_u32; 6];
+    // SAFETY: both have the layout of capset(2) and outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) } as libc::c_int)?;
+    Ok(())
+}
+
+/// Makes a pipe `uid`'s own, who may then open it by a name such as `/dev/stderr`; other files stay as they are.
+/// `number` is a descriptor that the launcher has laid out.
+pub fn give_pipe(number: RawFd, uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: the launcher, alone in its process, has opened this descriptor and closes it only by exec.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let is_pipe = File::from(fd.try_clone_to_owned()?).metadata()?.file_type().is_fifo();
+    if is_pipe { std::os::unix::fs::fchown(fd, Some(uid), Some(gid)) } else { Ok(()) }
 }
 
 /// Closes the descriptors `first..=last`.

@@ -196,6 +196,13 @@ pub fn process(pid: i32) -> Option<Process> {
     })
 }
 
+/// For how long `process` has been there, by the wall clock; a program that replaced another counts from that one's
+/// start.
+pub fn age(process: &Process) -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_micros(process.started))
+}
+
 /// Other processes' environments are not shown here.
 pub fn was_given(_: i32, _: &str) -> bool {
     false
@@ -211,6 +218,19 @@ pub fn send_signal_in_session(process: &Process, session: i32, signal: i32) -> i
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         result => result.map(|()| true),
     }
+}
+
+/// There are no keyrings of the kernel here.
+pub fn leave_keyring() {}
+
+/// There are no capabilities here.
+pub fn drop_capabilities() -> io::Result<()> {
+    Ok(())
+}
+
+/// Names such as `/dev/stderr` open what is open already here (fd(4)), whoever made it.
+pub fn give_pipe(_: RawFd, _: u32, _: u32) -> io::Result<()> {
+    Ok(())
 }
 
 /// Closes the descriptors `first..=last`, as far as this process can have any.

@@ -11,6 +11,15 @@ mod process;
 mod terminal;
 mod user;
 
+#[cfg(target_os = "macos")]
+mod directory;
+#[cfg(target_os = "macos")]
+use directory as database;
+#[cfg(target_os = "linux")]
+mod passwd;
+#[cfg(target_os = "linux")]
+use passwd as database;
+
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -27,21 +36,22 @@ compile_error!(
 );
 
 pub use arena::{Arena, Block, MemoryError, Protection};
+pub use database::{user_by_id, user_by_name};
 pub use descriptor::{
     Interest, Watched, duplicate_above, move_descriptor, open_controlling_terminal, open_without_waiting, poll,
     receive_with_descriptors, send_with_descriptors, set_nonblocking,
 };
 pub use environment::{overwrite_variable, variables};
 pub use os::{
-    LauncherImage, Peer, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory, machine_id, peer,
-    pids, process, send_signal_in_session, socket_address, was_given,
+    LauncherImage, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory, give_pipe,
+    machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
 };
 pub use process::{
     ExitKind, Process, exec, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
     wait_without_reaping,
 };
 pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, terminal_width, wait_for_line};
-pub use user::{effective_uid, group_is_private, user_by_id};
+pub use user::{become_user, effective_uid, group_is_private, groups_of};
 
 use std::io;
 

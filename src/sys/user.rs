@@ -1,14 +1,15 @@
-//! Users and groups, from the system's own database.
+//! Users and groups: who this process is, who somebody is, and becoming somebody else.
 
-use std::ffi::{CStr, OsString, c_char};
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
-use std::ptr;
+use std::process::{Command, Stdio};
 
-/// Room for one entry of the user or group database. A group of ten thousand members needs some
-/// 100 KiB; one that needs more than this is surely not private.
-const ENTRY_MAX: usize = 1 << 20;
+use super::check;
+use super::database::{group_by_id, user_by_id};
+
+/// Where the system's own tools are, whatever `PATH` says.
+pub(super) const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// A user's entry (passwd(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,45 +18,13 @@ pub struct User {
     pub uid: u32,
     pub gid: u32,
     pub home: PathBuf,
+    pub shell: OsString,
 }
 
 /// The user whose rights this process has.
 pub fn effective_uid() -> u32 {
     // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
     unsafe { libc::geteuid() }
-}
-
-pub fn user_by_id(uid: u32) -> Option<User> {
-    with_room(|room| {
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
-        let mut found = ptr::null_mut();
-        // SAFETY: `entry`, `room` (with its true length) and `found` are valid for writing during
-        // the call, which keeps none of them.
-        let status =
-            unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), room.as_mut_ptr(), room.len(), &raw mut found) };
-        // SAFETY: what `found` says is about this `entry` and `room`, which are still there.
-        unsafe { user(status, found, &entry) }
-    })
-}
-
-/// # Safety
-/// `status` and `found` are what a call of getpwuid_r or its sister gave for `entry`, whose room
-/// still exists.
-unsafe fn user(status: i32, found: *mut libc::passwd, entry: &MaybeUninit<libc::passwd>) -> Result<User, i32> {
-    if status != 0 || found.is_null() {
-        return Err(status);
-    }
-    // SAFETY: a status of 0 and a result that is not null mean that `entry` is filled in; its
-    // strings end with NUL and lie in the room that the caller vouches for.
-    unsafe {
-        let entry = entry.assume_init_ref();
-        Ok(User {
-            name: OsString::from_vec(bytes(entry.pw_name)),
-            uid: entry.pw_uid,
-            gid: entry.pw_gid,
-            home: OsString::from_vec(bytes(entry.pw_dir)).into(),
-        })
-    }
 }
 
 /// Whether the group `gid` is the own group of the user `owner`, as most Linux systems give each
@@ -67,62 +36,40 @@ pub fn group_is_private(gid: u32, owner: u32) -> bool {
         return false;
     };
     user.gid == gid
-        && group(gid).is_some_and(|(group_name, members)| {
+        && group_by_id(gid).is_some_and(|(group_name, members)| {
             group_name == user.name && members.iter().all(|member| *member == user.name || member == "root")
         })
 }
 
-/// The name and listed members of a group, from group(5) or what stands for it.
-fn group(gid: u32) -> Option<(OsString, Vec<OsString>)> {
-    with_room(|room| {
-        let mut entry = MaybeUninit::<libc::group>::uninit();
-        let mut found = ptr::null_mut();
-        // SAFETY: as for getpwuid_r above.
-        let status =
-            unsafe { libc::getgrgid_r(gid, entry.as_mut_ptr(), room.as_mut_ptr(), room.len(), &raw mut found) };
-        if status != 0 || found.is_null() {
-            return Err(status);
-        }
-        let mut members = Vec::new();
-        // SAFETY: as above `entry` is filled in, and what it points to lies in `room`; gr_mem,
-        // where it is not null, is an array that ends with a null pointer, so each step stays
-        // inside it.
-        unsafe {
-            let entry = entry.assume_init_ref();
-            let mut next = entry.gr_mem;
-            while !next.is_null() && !(*next).is_null() {
-                members.push(OsString::from_vec(bytes(*next)));
-                next = next.add(1);
-            }
-            Ok((OsString::from_vec(bytes(entry.gr_name)), members))
-        }
-    })
+/// All groups of `user`, as id(1) tells them from whatever databases the system has.
+pub fn groups_of(user: &User) -> io::Result<Vec<u32>> {
+    let mut command = Command::new("id");
+    command.arg("-G").arg(&user.name).env_clear().env("PATH", SYSTEM_PATH).stdin(Stdio::null());
+    let answer = command.output()?;
+    let text = String::from_utf8_lossy(&answer.stdout);
+    let groups: Option<Vec<u32>> = text.split_whitespace().map(|group| group.parse().ok()).collect();
+    match groups {
+        Some(groups) if answer.status.success() && !groups.is_empty() => Ok(groups),
+        _ => Err(io::Error::other("`id -G` does not tell its groups")),
+    }
 }
 
-/// Calls `look_up` with ever more room while it answers ERANGE.
-fn with_room<T>(mut look_up: impl FnMut(&mut [c_char]) -> Result<T, i32>) -> Option<T> {
-    let mut size = 4096;
-    while size <= ENTRY_MAX {
-        match look_up(&mut vec![0; size]) {
-            Ok(entry) => return Some(entry),
-            Err(libc::ERANGE) => size *= 4,
-            Err(libc::EINTR) => {}
-            Err(_) => return None,
-        }
+/// Gives up all rights of root for those of a user, for good. For the launcher, which is alone in
+/// its process.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    super::os::leave_keyring();
+    // SAFETY: the pointer and the count describe `groups`, which outlives the call.
+    check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr().cast()) })?;
+    // SAFETY: setgid takes an integer.
+    check(unsafe { libc::setgid(gid) })?;
+    // SAFETY: setuid takes an integer.
+    check(unsafe { libc::setuid(uid) })?;
+    super::os::drop_capabilities()?;
+    // SAFETY: setuid takes an integer.
+    if uid != 0 && check(unsafe { libc::setuid(0) }).is_ok() {
+        return Err(io::Error::other("the rights of root came back"));
     }
-    None
-}
-
-/// A copy of a C string.
-///
-/// # Safety
-/// `text` is null, or points to a string that ends with NUL and stays as it is during the call.
-unsafe fn bytes(text: *const c_char) -> Vec<u8> {
-    if text.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: not null, and the rest is the caller's promise.
-    unsafe { CStr::from_ptr(text) }.to_bytes().to_vec()
+    Ok(())
 }
 
 #[cfg(test)]
@@ -142,7 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn root_has_an_entry() {
-        assert_eq!(user_by_id(0).map(|root| root.name), Some("root".into()));
+    fn root_has_an_entry_and_groups() {
+        let root = user_by_id(0).expect("root");
+        assert_eq!(root.name, "root");
+        assert_eq!(super::super::user_by_name("root").as_ref(), Some(&root));
+        assert!(groups_of(&root).expect("its groups").contains(&root.gid));
     }
 }

@@ -2,12 +2,37 @@
 //! clock of a daemon while its other clocks go on.
 //!
 //! A task that beats each second has the daemon look at the clock soon, not only after its 30 s.
+//!
+//! A statically linked program has no library to be moved by, so these daemons are of a build of their own, of the
+//! same source with the system's C library beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use crate::harness::{Daemon, Sandbox, needs};
+use crate::harness::{Daemon, Sandbox, needs, not_tested};
+
+/// backupnizza, dynamically linked; built once, and only by the tests that need it.
+fn dynamic_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dynamic");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+        cargo
+            .args(["build", "--quiet", "--offline", "--locked", "--bin", "backupnizza", "--target-dir"])
+            .arg(&folder)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            // Before all other places where flags may stand.
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=-crt-static")
+            .env_remove("CARGO_BUILD_TARGET")
+            .stdin(Stdio::null());
+        let built = cargo.output().expect("cargo");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        folder.join("debug/backupnizza")
+    })
+}
 
 /// A daemon's wall clock, in a file that libfaketime reads at each look.
 struct Clock<'a> {
@@ -42,8 +67,9 @@ impl Clock<'_> {
     }
 
     fn daemon(&self) -> Daemon {
-        let mut command = self.sandbox.backupnizza(["backup.yaml"]);
+        let mut command = self.sandbox.command(dynamic_program());
         command
+            .arg("backup.yaml")
             .env("TZ", self.zone)
             .env("LD_PRELOAD", &self.library)
             .env("FAKETIME_TIMESTAMP_FILE", self.file())
@@ -61,7 +87,7 @@ fn sign(offset: i128) -> char {
 
 /// Seconds since 1970 of a time in UTC, by the shell's calendar.
 fn seconds(time: &str) -> i128 {
-    let date = std::process::Command::new("date").args(["-u", "+%s", "-d", time]).output().expect("date");
+    let date = Command::new("date").args(["-u", "+%s", "-d", time]).output().expect("date");
     String::from_utf8_lossy(&date.stdout).trim().parse().expect("a time")
 }
 
@@ -124,14 +150,21 @@ fn a_jump_over_several_slots_brings_one_run_and_a_jump_back_none() {
     daemon.stop();
 }
 
+/// A job at half past two and one at each half hour, in Berlin; `None` where that cannot be.
+fn night_in_berlin(sandbox: &Sandbox) -> Option<Clock<'_>> {
+    let clock = clock(sandbox, "Europe/Berlin")?;
+    if !Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
+        not_tested("the time zones are not installed");
+        return None;
+    }
+    config(sandbox, &[("fixed", "schedule: \"30 2 * * *\""), ("each", "schedule: \"30 * * * *\"")]);
+    Some(clock)
+}
+
 #[test]
 fn in_the_hour_that_comes_twice_a_fixed_job_runs_once_and_others_in_both() {
     let sandbox = Sandbox::new();
-    let Some(clock) = clock(&sandbox, "Europe/Berlin") else { return };
-    if !Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
-        return;
-    }
-    config(&sandbox, &[("fixed", "schedule: \"30 2 * * *\""), ("each", "schedule: \"30 * * * *\"")]);
+    let Some(clock) = night_in_berlin(&sandbox) else { return };
     clock.set("2026-10-25T00:29:57Z");
     let mut daemon = clock.daemon();
     daemon.wait_for(&["run ended", "task=fixed", "success"]);
@@ -144,6 +177,24 @@ fn in_the_hour_that_comes_twice_a_fixed_job_runs_once_and_others_in_both() {
     let_it_beat(&daemon);
     assert_eq!(slots(&sandbox, "fixed"), ["2026-10-25T02:30:00+02:00"], "{}", daemon.log());
     assert_eq!(slots(&sandbox, "each"), ["2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00"]);
+    daemon.stop();
+}
+
+#[test]
+fn in_the_night_without_its_hour_a_fixed_job_runs_after_the_gap_and_others_not_for_it() {
+    let sandbox = Sandbox::new();
+    let Some(clock) = night_in_berlin(&sandbox) else { return };
+    clock.set("2026-03-29T00:29:57Z");
+    let mut daemon = clock.daemon();
+    daemon.wait_for(&["run ended", "task=each", "success"]);
+    // The clocks go forward at 01:00 UTC.
+    clock.set("2026-03-29T00:59:57Z");
+    daemon.wait_for(&["run ended", "task=fixed", "success"]);
+    clock.set("2026-03-29T01:29:57Z");
+    daemon.wait_for_lines(2, &["run ended", "task=each", "success"]);
+    let_it_beat(&daemon);
+    assert_eq!(slots(&sandbox, "fixed"), ["2026-03-29T03:00:00+02:00"], "{}", daemon.log());
+    assert_eq!(slots(&sandbox, "each"), ["2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"]);
     daemon.stop();
 }
 

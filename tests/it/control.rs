@@ -286,7 +286,8 @@ fn lock_wipes_all_secrets_and_refresh_brings_them_back() {
     let sandbox = Sandbox::new();
     let daemon = daemon(&sandbox, WITH_SECRET);
     let (given, other) = (follow(&sandbox, "given"), follow(&sandbox, "other"));
-    sandbox.await_file("begun");
+    // What is still in the pipe when the secrets are wiped is withheld too.
+    daemon.wait_for(&["1 [secret vault]"]);
     sandbox.await_file("other");
     let said = ask(&sandbox, ["lock"]).expect(0);
     assert!(said.stderr.contains("all secrets are wiped") && said.stdout.is_empty(), "{}", said.stderr);

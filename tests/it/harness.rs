@@ -6,7 +6,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -25,9 +26,15 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_backupnizza");
 /// For scripts: waits until the file that it is given exists, or until the test is over.
 const AWAIT: &str = "#!/bin/sh\nuntil [ -e \"$1\" ]; do [ -e \"$0\" ] || exit 1; sleep 0.02; done\n";
 
+/// The second user, without rights, a name or an entry in any database.
+pub const ORDINARY_USER: u32 = 64_321;
+
 /// A home of its own for one test, removed at its end.
 pub struct Sandbox {
     folder: PathBuf,
+    program: PathBuf,
+    /// Whose it is, if not this process's user's.
+    user: Option<u32>,
 }
 
 impl Sandbox {
@@ -35,13 +42,45 @@ impl Sandbox {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("backupnizza tést {}-{number}", std::process::id()));
-        let sandbox = Sandbox { folder };
+        let sandbox = Sandbox { folder, program: PROGRAM.into(), user: None };
         for name in ["home/bin", "run", "state"] {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(sandbox.folder.join(name));
             made.expect("a temporary folder");
         }
         sandbox.script("bin/await", AWAIT);
         sandbox
+    }
+
+    /// The sandbox of an ordinary user: of the second one where the tests run as root, else of
+    /// theirs. It has a backupnizza of its own, because that user may not reach the one that was built.
+    pub fn of_ordinary_user() -> Sandbox {
+        let mut sandbox = Sandbox::new();
+        sandbox.program = sandbox.path("bin/backupnizza");
+        // Not by this process: while it had the file open for writing, a child of another test could
+        // inherit that, and nobody could execute the file.
+        let copied = Command::new("cp").arg(PROGRAM).arg(&sandbox.program).status();
+        assert!(copied.is_ok_and(|status| status.success()), "a copy of backupnizza");
+        if is_root() {
+            sandbox.user = Some(ORDINARY_USER);
+            sandbox.hand_over(&sandbox.folder);
+        }
+        sandbox
+    }
+
+    /// Gives `place` and all that is in it to the sandbox's user.
+    pub fn hand_over(&self, place: &Path) {
+        let Some(user) = self.user else { return };
+        std::os::unix::fs::lchown(place, Some(user), Some(user)).expect("root may give files away");
+        if place.is_dir() && !place.is_symlink() {
+            for entry in fs::read_dir(place).expect("a folder").flatten() {
+                self.hand_over(&entry.path());
+            }
+        }
+    }
+
+    /// The program that its daemons and clients are started from.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     pub fn home(&self) -> PathBuf {
@@ -70,13 +109,12 @@ impl Sandbox {
     /// Writes a file that only this user can read, below the home directory.
     pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path.parent().expect("a folder"))
-            .expect("a folder for the file");
+        let folder = path.parent().expect("a folder");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).expect("a folder for the file");
         let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(contents.as_ref())).expect("a writable file");
+        let made = path.ancestors().take_while(|made| *made != self.home());
+        made.for_each(|made| drop(self.user.map(|user| chown(made, Some(user), Some(user)))));
         path
     }
 
@@ -118,6 +156,9 @@ impl Sandbox {
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
         let mut command = Command::new(program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
             .env_clear()
             .env("PATH", path)
@@ -137,7 +178,7 @@ impl Sandbox {
 
     /// backupnizza with these arguments.
     pub fn backupnizza<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = self.command(PROGRAM);
+        let mut command = self.command(&self.program);
         command.args(arguments);
         command
     }
@@ -428,11 +469,31 @@ pub fn needs(tool: &str) -> bool {
     is_there
 }
 
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ANSWER.get_or_init(|| fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0))
+}
+
+/// Whether the tests run as root, for what only root can see or do. Where all tests are to be run,
+/// that they do not is a failure.
+pub fn needs_root() -> bool {
+    if !is_root() {
+        not_tested("only root can do that");
+    }
+    is_root()
+}
+
 /// Says loudly what is left out, and fails where all tests are to be run.
 #[track_caller]
 pub fn not_tested(why: &str) {
     let is_set = |name: &str, value: &str| std::env::var_os(name).is_some_and(|set| set == value);
     assert!(!is_set("CI", "true") && !is_set("BACKUPNIZZA_TEST_ALL", "1"), "not tested: {why}");
+    cannot_test(why);
+}
+
+/// Says loudly what is left out because no package could bring it: what this machine or its user may not do.
+pub fn cannot_test(why: &str) {
     let _ = writeln!(std::io::stderr(), "\n*** NOT TESTED: {why} ***\n");
 }
 

@@ -11,6 +11,7 @@ mod schedule;
 
 // Secrets: where they come from, who gets them, and how.
 mod deliver;
+mod other_user;
 mod redeem;
 mod source;
 
@@ -30,6 +31,10 @@ mod service;
 // What people ask of a running daemon.
 mod control;
 
+// Thieves and vandals; what they do is Linux's.
+#[cfg(target_os = "linux")]
+mod attacks;
+
 // The real tools.
 mod borg;
 mod rclone;
@@ -43,5 +48,6 @@ mod tidy;
 // The scheduler's word: through crashes, clock changes, waiting and stops.
 mod clock;
 mod due;
+mod slow_disk;
 mod stop;
 mod storm;

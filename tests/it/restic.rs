@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
-use crate::harness::{Sandbox, finish, needs};
+use crate::harness::{Daemon, Sandbox, eventually, finish, needs};
 use crate::rclone;
 
 const PASSWORD: &str = r#"it's a "vault" \o/ with $HOME, `ticks` and 日本"#;
@@ -109,66 +110,167 @@ tasks:
     }
 }
 
-/// The locks that restic has in its repository.
+/// How many repositories are backed up to at a time while backups are stopped.
+const VAULTS: u32 = 5;
+
+/// When the backups of a repository are stopped, one after another: some seconds after their start, or in the moment in
+/// which restic has written its lock and has yet to learn whether it has it.
+fn stops(vault: u32) -> [Option<u32>; 4] {
+    [None, Some(1 + vault % 3), Some(10 + vault), None]
+}
+
+/// The locks in a repository.
 fn locks(repository: &Path) -> usize {
     fs::read_dir(repository.join("locks")).map_or(0, |entries| entries.count())
 }
 
-/// Backups so slow that they are always under way when they are stopped.
-fn slow_backup(repository: &str, keys: &str) -> String {
-    format!(
-        r#"
-secrets: [{{name: vault, file: ~/password}}, {{name: rclone, file: ~/rclone password}}]
-tasks:
-  - name: t
+/// So much that no backup of it ends by itself, at the speed at which it goes.
+fn much(sandbox: &Sandbox) {
+    let mut state: u64 = 7;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    });
+    sandbox.write("My Documents/much", noise.take(6_000_000).collect::<Vec<u8>>());
+}
+
+/// The task of each stop, and one for the stop of the daemon.
+fn backups(prefix: &str, command: &str) -> String {
+    let task = |name: &str, vault: u32, timeout: Option<u32>| {
+        let timeout = timeout.map_or(String::new(), |timeout| format!("timeout: {timeout}s"));
+        format!(
+            r#"
+  - name: {name}
     schedule: "@start"
-    {keys}
+    lock: vault{vault}
+    {timeout}
     environment:
-      RESTIC_REPOSITORY: {repository}
+      RESTIC_REPOSITORY: "{prefix}/vault {vault}"
       RESTIC_PASSWORD_COMMAND: {{secret: vault, as: command}}
       RCLONE_PASSWORD_COMMAND: {{secret: rclone, as: command}}
-    command: [restic, --limit-upload, "100", backup, ~/My Documents]
+    command: {command}
 "#
-    )
+        )
+    };
+    let mut text =
+        "secrets: [{name: vault, file: ~/password}, {name: rclone, file: ~/rclone password}]\ntasks:".to_owned();
+    for vault in 0..VAULTS {
+        for (round, timeout) in stops(vault).into_iter().enumerate() {
+            text += &task(&format!("v{vault}-{round}"), vault, timeout);
+        }
+    }
+    text + &task("last", 0, None)
 }
 
-/// Stops backups to `repository`, whose folder is `~/My Vault`, and looks for what restic left there.
-fn stop_backups(sandbox: &Sandbox, repository: &str) {
-    documents(sandbox);
+/// Stops twenty backups, and looks for what restic left in its repositories.
+fn stop_backups(sandbox: &Sandbox, prefix: &str, command: &str) {
+    much(sandbox);
     sandbox.write("password", PASSWORD);
-    let folder = sandbox.path("My Vault");
-    sandbox.config(&slow_backup(repository, ""));
-    sandbox.once(["t", "--", "restic", "init"]).expect(0);
-    for round in 0..3 {
-        let mut daemon = sandbox.daemon(&slow_backup(repository, ""));
-        // What restic says once it has its lock.
-        daemon.wait_for(&["no parent snapshot found", "task=t"]);
-        assert_eq!(locks(&folder), 1, "{}", daemon.log());
-        daemon.stop();
-        assert!(daemon.wait_for_end("t").contains("outcome=stopped"), "{}", daemon.log());
-        assert_eq!(locks(&folder), 0, "round {round}: {}", daemon.log());
+    sandbox.config(&backups(prefix, command));
+    for vault in 0..VAULTS {
+        sandbox.once([format!("v{vault}-0").as_str(), "--", "restic", "init"]).expect(0);
     }
-    let daemon = sandbox.daemon(&slow_backup(repository, "timeout: 3s"));
-    assert!(daemon.wait_for_end("t").contains("outcome=timeout"), "{}", daemon.log());
-    assert_eq!(locks(&folder), 0, "{}", daemon.log());
+    let mut daemon = sandbox.daemon_again();
+    thread::scope(|scope| {
+        for vault in 0..VAULTS {
+            let daemon = &daemon;
+            scope.spawn(move || stop_backups_of(sandbox, daemon, vault));
+        }
+    });
+    daemon.wait_for(&["no parent snapshot found", "task=last "]);
+    daemon.stop();
+    assert!(daemon.wait_for_end("last").contains("outcome=stopped"), "{}", daemon.log());
+    for vault in 0..VAULTS {
+        assert_eq!(locks(&sandbox.path(&format!("vault {vault}"))), 0, "vault {vault}: {}", daemon.log());
+    }
+    assert_eq!(daemon.lines(&["do not end even when killed"]), [""; 0]);
 }
+
+fn stop_backups_of(sandbox: &Sandbox, daemon: &Daemon, vault: u32) {
+    let folder = sandbox.path(&format!("vault {vault}"));
+    for (round, timeout) in stops(vault).into_iter().enumerate() {
+        let task = format!("v{vault}-{round}");
+        daemon.wait_for(&["run started", &format!("task={task} ")]);
+        if timeout.is_none() {
+            eventually("a lock", || (locks(&folder) > 0).then_some(()));
+            stop(sandbox, &task);
+        }
+        let outcome = if timeout.is_none() { "outcome=stopped" } else { "outcome=timeout" };
+        assert!(daemon.wait_for_end(&task).contains(outcome), "{}", daemon.log());
+    }
+}
+
+fn stop(sandbox: &Sandbox, task: &str) {
+    let mut stop = sandbox.backupnizza(["stop", task]);
+    stop.env("BACKUPNIZZA_SOCKET", sandbox.socket());
+    finish(stop).expect(0);
+}
+
+const BACKUP: &str = r#"[restic, --limit-upload, "100", backup, ~/My Documents]"#;
 
 #[test]
-fn a_stopped_backup_leaves_no_lock() {
+fn twenty_stopped_backups_leave_no_lock() {
     if needs("restic") {
         let sandbox = Sandbox::new();
         sandbox.write("rclone password", "not used");
-        stop_backups(&sandbox, "~/My Vault");
+        stop_backups(&sandbox, &sandbox.home().display().to_string(), BACKUP);
     }
 }
 
 #[test]
-fn a_stopped_backup_through_rclone_leaves_no_lock() {
+fn twenty_stopped_backups_under_a_shell_leave_no_lock() {
+    if needs("restic") {
+        let sandbox = Sandbox::new();
+        sandbox.write("rclone password", "not used");
+        let script = r#"[sh, -c, 'restic --limit-upload 100 backup "$HOME/My Documents"; echo "restic: $?"']"#;
+        stop_backups(&sandbox, &sandbox.home().display().to_string(), script);
+    }
+}
+
+#[test]
+fn twenty_stopped_backups_through_rclone_leave_no_lock() {
     if needs("restic") && needs("rclone") {
         let sandbox = Sandbox::new();
         rclone::configure(&sandbox, rclone::PASSWORD);
         sandbox.write("rclone password", rclone::PASSWORD);
-        let repository = format!("\"rclone:store:{}\"", sandbox.path("My Vault").display());
-        stop_backups(&sandbox, &repository);
+        stop_backups(&sandbox, &format!("rclone:store:{}", sandbox.home().display()), BACKUP);
+    }
+}
+
+#[test]
+fn a_lock_of_a_killed_backup_is_gone_after_the_unlock_that_the_readme_shows() {
+    const RECIPE: &str = "finally: [[restic, unlock]]";
+    if !needs("restic") {
+        return;
+    }
+    assert!(include_str!("../../README.md").contains(RECIPE));
+    let sandbox = Sandbox::new();
+    much(&sandbox);
+    sandbox.write("password", PASSWORD);
+    let config = |keys: &str| {
+        format!(
+            r#"
+secrets: [{{name: vault, file: ~/password}}]
+tasks:
+  - name: t
+    schedule: "@start"
+    stop_grace: 0s
+    environment: {{RESTIC_REPOSITORY: ~/vault, RESTIC_PASSWORD_COMMAND: {{secret: vault, as: command}}}}
+    command: {BACKUP}
+    {keys}
+"#
+        )
+    };
+    sandbox.config(&config(""));
+    sandbox.once(["t", "--", "restic", "init"]).expect(0);
+    let vault = sandbox.path("vault");
+    for (keys, left) in [("", 1), (RECIPE, 0)] {
+        let before = locks(&vault);
+        let mut daemon = sandbox.daemon(&config(keys));
+        eventually("a lock", || (locks(&vault) > before).then_some(()));
+        stop(&sandbox, "t");
+        assert!(daemon.wait_for_end("t").contains("outcome=stopped"), "{}", daemon.log());
+        assert_eq!(locks(&vault), left, "{}", daemon.log());
+        daemon.stop();
     }
 }

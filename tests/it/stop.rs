@@ -88,6 +88,32 @@ fn a_session_that_left_while_it_holds_the_output_does_not_hold_up_a_normal_end()
 }
 
 #[test]
+fn a_restic_that_has_just_begun_is_asked_only_at_half_of_the_grace() {
+    let sandbox = Sandbox::new();
+    let asked = |name: &str| {
+        let trap = format!("trap 'echo {name} >> ~/asked; exit' TERM");
+        sandbox.script(&format!("bin/{name}"), &format!("#!/bin/sh\n{trap}\ntouch ~/{name}\nawait ~/never &\nwait\n"))
+    };
+    asked("restic");
+    asked("other");
+    let daemon = sandbox.daemon(
+        r#"
+tasks:
+  - name: t
+    schedule: "@start"
+    timeout: 1s
+    stop_grace: 8s
+    stop_signal: TERM
+    command: [sh, -c, 'trap : TERM; restic & other & wait; wait; wait']
+"#,
+    );
+    sandbox.await_file("restic");
+    sandbox.await_file("other");
+    assert!(daemon.wait_for_end("t").contains("outcome=timeout"), "{}", daemon.log());
+    assert_eq!(sandbox.read("asked"), "other\nrestic\n", "{}", daemon.log());
+}
+
+#[test]
 fn finally_runs_after_a_timeout_and_has_one_of_its_own() {
     let sandbox = Sandbox::new();
     let mut daemon = sandbox.daemon(

@@ -1,0 +1,87 @@
+//! What it costs a command to get its secret: the whole client, the conversation alone, many at once.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::figure::{Figure, Limit, Samples, Unit};
+use crate::sandbox::{Sandbox, eventually};
+
+const ECHO: &str = "an echo over a unix socket";
+
+/// How many live tokens there are while one is redeemed.
+const TOKENS: [usize; 3] = [1, 100, 10_000];
+
+pub fn figures() -> Vec<Figure> {
+    let sandbox = Sandbox::new();
+    let _echo = Echo::start(&sandbox.path("echo"));
+    let (ours, floor) = inside(&sandbox, "process", 300, 1);
+    let process = Figure::new("one redemption, whole process", Unit::Microseconds, ours)
+        .beside("/bin/true", floor)
+        .limit(Limit::TimesFloor { median: 1.2, p95: None });
+    let (ours, floor) = inside(&sandbox, "connection", 4000, 1);
+    let connection = Figure::new("one redemption, connect to last byte", Unit::Microseconds, ours)
+        .beside(ECHO, floor)
+        .limit(Limit::TimesFloor { median: 2.0, p95: Some(4.0) });
+    let (ours, floor) = inside(&sandbox, "throughput", 0, 1);
+    let throughput = Figure::new("redemptions a second, 8 clients", Unit::PerSecond, ours)
+        .beside(ECHO, floor)
+        .limit(Limit::PartOfFloor(0.6));
+    vec![process, connection, throughput]
+}
+
+/// How the number of live tokens matters to one that is redeemed.
+pub fn growth() -> Vec<Figure> {
+    let sandbox = Sandbox::new();
+    let _echo = Echo::start(&sandbox.path("echo"));
+    let figure = |tokens| {
+        let (ours, floor) = inside(&sandbox, "connection", 1000, tokens);
+        Figure::new(format!("growth: one redemption of {tokens} live tokens"), Unit::Microseconds, ours)
+            .beside(ECHO, floor)
+    };
+    TOKENS.map(figure).into()
+}
+
+/// Lets a daemon run this benchmark's other half as a task that has been given `tokens` tokens.
+fn inside(sandbox: &Sandbox, what: &str, count: usize, tokens: usize) -> (Samples, Samples) {
+    let own = std::env::current_exe().expect("this program");
+    let (echo, results) = (sandbox.text("echo"), sandbox.text("results"));
+    let token = |name: &str| format!("      {name}: {{secret: vault, as: command, uses: 1000000}}\n");
+    let others: String = (1..tokens).map(|number| token(&format!("T{number}"))).collect();
+    sandbox.config(
+        "",
+        &format!(
+            "  - name: inside\n    command: [{}, inside, {what}, \"{count}\", {echo}, {results}]\n    environment:\n{}{others}",
+            own.display(),
+            token("TOKEN"),
+        ),
+    );
+    let daemon = sandbox.daemon();
+    daemon.run("inside");
+    let text = fs::read_to_string(&results).expect("results");
+    let series = |name: &str| {
+        let values = text.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        Samples::new(values.collect())
+    };
+    (series("ours "), series("floor "))
+}
+
+/// The floor's server, in a process of its own as the daemon is.
+struct Echo(Child);
+
+impl Echo {
+    fn start(socket: &Path) -> Echo {
+        let own = std::env::current_exe().expect("this program");
+        let echo = Echo(Command::new(own).arg("echo").arg(socket).spawn().expect("a server"));
+        eventually("the echo server", Duration::from_secs(10), || socket.exists());
+        echo
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
