@@ -17,9 +17,10 @@ pub use sha256::Sha256Digest;
 pub use trust::{Warning, shown, trust_walk};
 
 use crate::error::Error;
+use crate::sys;
 use script::Interpreter;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -232,7 +233,8 @@ fn search_env(name: &OsStr, path_variable: &OsStr) -> Result<PathBuf, Error> {
 /// is no script, since its interpreter could not read it either.
 fn read_head(path: &Path, identity: Identity, pin: Option<&Sha256Digest>) -> Result<Vec<u8>, Error> {
     let failed = |e: io::Error| trust::unreachable_path(path, &e);
-    let mut file = match File::open(path) {
+    // It could be a pipe by now, which nobody writes to.
+    let mut file = match sys::open_without_waiting(path) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && pin.is_none() => {
             return Ok(Vec::new());
         }

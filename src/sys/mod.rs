@@ -34,7 +34,7 @@ pub use descriptor::{
 pub use environment::{overwrite_variable, variables};
 pub use os::{
     LauncherImage, OpenProgram, Peer, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
-    machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
+    has_access_list, machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
 };
 pub use process::{
     ExitKind, Process, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
