@@ -53,7 +53,7 @@ pub use process::{
     wait_without_reaping,
 };
 pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, terminal_width, wait_for_line};
-pub use user::{become_user, effective_uid, group_is_private, groups_of};
+pub use user::{User, become_user, effective_uid, group_is_private, groups_of};
 
 use std::io;
 
