@@ -125,7 +125,7 @@ impl Scheduler {
             self.tell_manager();
             let report = inbox.recv_timeout(self.patience());
             self.metrics.iter_mut().for_each(MetricsFile::touch);
-            self.rest(report.is_err());
+            let in_vain = report.is_err();
             match report {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::EndingSignal) => self.signalled(),
@@ -138,6 +138,7 @@ impl Scheduler {
             }
             self.look_for_stale();
             self.update_metrics();
+            self.rest(in_vain);
         }
         self.turn_away();
         if let Some(metrics) = self.metrics.take() {
@@ -146,10 +147,13 @@ impl Scheduler {
         self.records.finish();
     }
 
-    /// A wait is over; `in_vain` says that nothing was reported.
+    /// All is done that was to be done; `in_vain` says that no report had come.
     fn rest(&mut self, in_vain: bool) {
         if in_vain && !self.at_rest {
-            sys::give_back_memory();
+            sys::give_back_heap();
+        }
+        if in_vain {
+            sys::give_back_program();
         }
         self.at_rest = in_vain;
     }
