@@ -106,9 +106,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     keeper.ask_again(unavailable);
     let controlled = serve_control(&control, reports.clone());
 
-    let scheduler = Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?;
-    sys::give_back_memory();
-    scheduler.work(&inbox);
+    Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?.work(&inbox);
     listener.close();
     control.close();
     let _ = controlled.join();

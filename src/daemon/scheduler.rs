@@ -32,6 +32,9 @@ use crate::sys;
 /// nor that somebody sets the clock.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
+/// After so long without an event the daemon is at rest, and keeps no memory that only the last one needed.
+const AT_REST_AFTER: Duration = Duration::from_millis(500);
+
 /// While all that is left is hooks, which report to nobody.
 const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
 
@@ -54,6 +57,7 @@ pub struct Scheduler {
     metrics: Option<MetricsFile>,
     notifier: Notifier,
     socket_is_gone: bool,
+    at_rest: bool,
     closing: bool,
 }
 
@@ -106,6 +110,7 @@ impl Scheduler {
             metrics,
             notifier,
             socket_is_gone: false,
+            at_rest: false,
             closing: false,
         };
         scheduler.tell_of_start();
@@ -120,6 +125,7 @@ impl Scheduler {
             self.tell_manager();
             let report = inbox.recv_timeout(self.patience());
             self.metrics.iter_mut().for_each(MetricsFile::touch);
+            let in_vain = report.is_err();
             match report {
                 Ok(Report::Agenda(event)) => self.tell(event),
                 Ok(Report::EndingSignal) => self.signalled(),
@@ -132,12 +138,24 @@ impl Scheduler {
             }
             self.look_for_stale();
             self.update_metrics();
+            self.rest(in_vain);
         }
         self.turn_away();
         if let Some(metrics) = self.metrics.take() {
             metrics.finish(&self.metrics_text());
         }
         self.records.finish();
+    }
+
+    /// All is done that was to be done; `in_vain` says that no report had come.
+    fn rest(&mut self, in_vain: bool) {
+        if in_vain && !self.at_rest {
+            sys::give_back_heap();
+        }
+        if in_vain {
+            sys::give_back_program();
+        }
+        self.at_rest = in_vain;
     }
 
     /// Tells the service manager how things stand, and that this loop turns.
@@ -212,7 +230,11 @@ impl Scheduler {
     /// How long to wait for a report.
     fn patience(&self) -> Duration {
         let now = clock::now();
-        let longest = if self.closing { LOOK_AT_HOOKS } else { LOOK_AT_CLOCK };
+        let longest = match self.at_rest {
+            _ if self.closing => LOOK_AT_HOOKS,
+            true => LOOK_AT_CLOCK,
+            false => AT_REST_AFTER,
+        };
         let wakes = self.agenda.next_wake(now).into_iter().chain(self.health.next_alarm(now.wall));
         let wakes = wakes.chain(self.notifier.next_beat());
         let wakes = wakes.chain(self.metrics.as_ref().and_then(MetricsFile::wakes_in));
