@@ -69,6 +69,7 @@ const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     sys::forbid_core_files();
+    log::report_panics();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if arguments.is_empty() {
         let _ = io::stderr().write_all(cli::general_help().as_bytes());

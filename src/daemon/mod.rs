@@ -158,7 +158,9 @@ fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Resul
 }
 
 fn tell_of_unavailable(error: &Error) {
-    log::warn("a secret is not available, its runs wait for it", &[("error", error)]);
+    let mut fields: Vec<log::Field<'_>> = vec![("error", error)];
+    fields.extend(error.hint.iter().map(|hint| ("hint", hint as &dyn std::fmt::Display)));
+    log::warn("a secret is not available, its runs wait for it", &fields);
 }
 
 /// Stops what a daemon that died left running, all at once, before any task begins; gives up if this one is told to
@@ -239,6 +241,15 @@ fn serve_control(control: &Arc<control::listener::Listener>, reports: Sender<Rep
             control.serve(|request, client| drop(reports.send(Report::Control(request, client))));
         });
     })
+}
+
+/// Starts a thread for `work`. False: there is none to be had, which is logged.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+    if let Err(error) = &spawned {
+        log::error("cannot start a thread", &[("error", error)]);
+    }
+    spawned.is_ok()
 }
 
 /// Runs `work`; a panic ends it and is logged without what it was about, and nothing else ends.

@@ -13,7 +13,7 @@ use super::lock_waits::LockWaits;
 use super::metrics::{MetricsFile, RunCounts};
 use super::records::Records;
 use super::secrets::Keeper;
-use super::{Report, available, guarded, locked, words};
+use super::{Report, available, guarded, locked, spawn, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
 use crate::clock;
 use crate::error::Error;
@@ -37,6 +37,9 @@ const AT_REST_AFTER: Duration = Duration::from_millis(500);
 
 /// While all that is left is hooks, which report to nobody.
 const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
+
+/// After a defect: it may show again at once.
+const PAUSE_AFTER_DEFECT: Duration = Duration::from_secs(1);
 
 /// The scheduler's own thread.
 pub struct Scheduler {
@@ -126,18 +129,12 @@ impl Scheduler {
             let report = inbox.recv_timeout(self.patience());
             self.metrics.iter_mut().for_each(MetricsFile::touch);
             let in_vain = report.is_err();
-            match report {
-                Ok(Report::Agenda(event)) => self.tell(event),
-                Ok(Report::EndingSignal) => self.signalled(),
-                Ok(Report::Control(request, client)) => self.answer(request, client),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.look_for_socket();
-                    self.tell(Event::Tick);
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
+            if matches!(report, Err(RecvTimeoutError::Disconnected)) {
+                break;
             }
-            self.look_for_stale();
-            self.update_metrics();
+            if guarded("scheduler", || self.handle(report.ok())).is_none() {
+                thread::sleep(PAUSE_AFTER_DEFECT);
+            }
             self.rest(in_vain);
         }
         self.turn_away();
@@ -156,6 +153,21 @@ impl Scheduler {
             sys::give_back_program();
         }
         self.at_rest = in_vain;
+    }
+
+    /// On a report, or on the time that has passed without one.
+    fn handle(&mut self, report: Option<Report>) {
+        match report {
+            Some(Report::Agenda(event)) => self.tell(event),
+            Some(Report::EndingSignal) => self.signalled(),
+            Some(Report::Control(request, client)) => self.answer(request, client),
+            None => {
+                self.look_for_socket();
+                self.tell(Event::Tick);
+            }
+        }
+        self.look_for_stale();
+        self.update_metrics();
     }
 
     /// Tells the service manager how things stand, and that this loop turns.
@@ -443,14 +455,6 @@ impl Scheduler {
 
 fn try_ended(run: RunId, end: TryEnd) -> Event {
     Event::TryEnded { run, outcome: end.outcome, exit_code: end.exit_code, fatal: end.fatal }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
-    if let Err(error) = &spawned {
-        log::error("cannot start a thread", &[("error", error)]);
-    }
-    spawned.is_ok()
 }
 
 fn condition_holds(setting: &Setting, task: TaskId, switch: &StopSwitch) -> bool {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Report, available, guarded, locked, log_warning, tell_of_unavailable};
+use super::{Report, available, guarded, locked, log_warning, spawn, tell_of_unavailable};
 use crate::agenda::Event;
 use crate::control::Reply;
 use crate::control::listener::Client;
@@ -79,7 +79,7 @@ impl Keeper {
             return;
         }
         let keeper = self.clone();
-        thread::spawn(move || {
+        spawn("sources", move || {
             guarded("sources", || {
                 let mut backoff = Backoff::new();
                 while !missing.is_empty() && !keeper.stop.load(Ordering::Relaxed) {
@@ -173,21 +173,27 @@ impl Keeper {
         drop(state);
         log::warn("all secrets are wiped; runs that need one wait for a refresh", &[]);
         self.tell();
-        thread::spawn(move || guarded("lock", || await_wiped(&wiped, &client)));
+        let asked = client.clone();
+        if !spawn("lock", move || guarded("lock", || await_wiped(&wiped, &client)).unwrap_or_default()) {
+            let error = Error::new("lock", "all secrets are wiped, but nobody can watch whether one is still in use");
+            asked.send(&Reply::Failed(error.hint("stop the daemon to be sure that they are gone")));
+        }
     }
 
     /// Asks all sources again and looks at the programs again; answers when that is done.
     pub fn refresh(self: &Arc<Self>, client: Client) {
-        let keeper = self.clone();
-        thread::spawn(move || {
+        let (keeper, asked) = (self.clone(), client.clone());
+        let failed = || {
+            Reply::Failed(Error::new("refresh", "nothing was exchanged").hint("mend what was told above, then again"))
+        };
+        let spawned = spawn("refresh", move || {
             let renewed = guarded("refresh", || keeper.renew(&client)).unwrap_or(false);
-            client.send(&match renewed {
-                true => Reply::Done,
-                false => Reply::Failed(
-                    Error::new("refresh", "nothing was exchanged").hint("mend what was told above, then again"),
-                ),
-            });
+            client.send(&if renewed { Reply::Done } else { failed() });
         });
+        if !spawned {
+            asked.send(&Reply::Note("no thread can be started".to_owned()));
+            asked.send(&failed());
+        }
     }
 
     fn renew(&self, client: &Client) -> bool {

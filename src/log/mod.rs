@@ -8,6 +8,7 @@ mod writer;
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
+use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use chrono::{Local, SecondsFormat, Utc};
@@ -111,6 +112,14 @@ pub fn debug(message: &str, fields: &[Field<'_>]) {
     event(Level::Debug, message, fields);
 }
 
+/// From now on a panic is told by its place alone: what it says may be made of data.
+pub fn report_panics() {
+    panic::set_hook(Box::new(|panicked| {
+        let place = panicked.location().map_or("nowhere".to_owned(), ToString::to_string);
+        error("a panic; this is a defect of backupnizza", &[("place", &place)]);
+    }));
+}
+
 /// The message of a command line's end: `backupnizza: error: OBJECT: what`, and its hint below.
 pub fn complain(error: &Error) {
     say(Level::Error, "error", error);
@@ -128,6 +137,15 @@ fn say(level: Level, kind: &str, error: &Error) {
         let _ = writeln!(text, "{head}backupnizza: hint: {}", printable(hint));
     }
     writer::write(&text);
+}
+
+/// A line that the tool of a source said: as it is for people, who know their tool's words.
+pub fn quote(secret: &str, line: &str) {
+    if is_json() {
+        info("a source says", &[("secret", &secret), ("line", &line)]);
+    } else {
+        writer::write(&format!("{}{line}\n", priority(Level::Info)));
+    }
 }
 
 /// Writes lines of a command's output, each ended by a line feed and fit to be shown, as events
@@ -222,4 +240,25 @@ pub fn escape_json(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    #[test]
+    #[ignore = "the process that the test below starts"]
+    fn panicking() {
+        super::report_panics();
+        panic!("{}", ["hunter", "2"].concat());
+    }
+
+    #[test]
+    fn a_panic_is_told_without_what_it_says() {
+        let mut process = Command::new(std::env::current_exe().expect("this program"));
+        let output = process.args(["--exact", "log::tests::panicking", "--ignored", "--nocapture"]).output();
+        let said = String::from_utf8(output.expect("this program").stderr).expect("text");
+        assert!(said.contains("error a panic; this is a defect of backupnizza place=src/log/mod.rs:"), "{said}");
+        assert!(!said.contains("hunter"), "{said}");
+    }
 }

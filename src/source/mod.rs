@@ -8,6 +8,7 @@ mod file;
 mod prompt;
 mod tool;
 mod variable;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -96,7 +97,7 @@ fn ask_source(
     let patience = Patience::new(spec.timeout, around.stop);
     let run = |arguments: &[&str]| {
         let program = program.ok_or_else(|| Reason::wrong("there is no such program"))?;
-        tool::ask(program, arguments, around.variables, &patience, arena)
+        tool::ask(&spec.name, program, arguments, around.variables, &patience, arena)
     };
     let only = |secret| (secret, None);
     match &spec.source {

@@ -2,10 +2,10 @@
 //!
 //! The tool runs in this process's session, process group and terminal (1Password grants a
 //! terminal session), with its standard input and environment. What it says on standard error
-//! is passed on as it comes, for it may ask something there, and its last line goes into the
-//! message if it fails.
+//! is passed on as it comes if that is a terminal, for it may ask something there; else it is logged
+//! at its end, without the answer. Its last line goes into the message if it fails.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::signal_name;
 
-use crate::error::printable;
+use crate::log;
 use crate::secret::{ReadError, Secret, read_value};
 use crate::sys::{self, Arena, Interest, TerminalModes, Watched};
 
+use super::words::Words;
 use super::{LOOK, Over, Patience, Reason, Variables};
 
 /// How long a tool that has ended may be outlived by something that keeps its pipe open, an
@@ -28,13 +29,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long a tool gets to clean up before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The most characters of a tool's own words in a message.
-const WORDS_MAX: usize = 200;
-
-/// The most bytes kept of a line on standard error.
-const LINE_MAX: usize = 1024;
-
+/// Asks `program`; `secret` is the name of what it is to give.
 pub(super) fn ask(
+    secret: &str,
     program: &Path,
     arguments: &[&str],
     hidden: &Variables,
@@ -42,13 +39,15 @@ pub(super) fn ask(
     arena: &'static Arena,
 ) -> Result<Secret, Reason> {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
-    let mut tool =
-        Tool::start(program, arguments, hidden, patience).map_err(|error| cannot_start(&name, program, &error))?;
+    let words = Words::new(arena).map_err(|error| ReadError::Memory(error).into_reason("its tool"))?;
+    let mut tool = Tool::start(program, arguments, hidden, patience, words)
+        .map_err(|error| cannot_start(&name, program, &error))?;
     let answer = read_value(arena, &mut tool);
     if let Err(ReadError::TooLong | ReadError::Memory(_) | ReadError::Io(_)) = answer {
         tool.end();
     }
     let status = tool.wait();
+    let words = tool.tell(secret, &answer);
     // Ctrl-C goes to the tool as well, which may be the first to end.
     let called_off = patience.over().filter(|&over| over == Over::Stopped);
     if let Some(over) = tool.over.or(called_off) {
@@ -56,7 +55,7 @@ pub(super) fn ask(
     }
     match (answer, status) {
         (Ok(_) | Err(ReadError::Empty), Ok(status)) if !status.success() => {
-            Err(failed(&name, status, &tool.words.last()))
+            Err(failed(&name, status, words.last().map_or("", String::as_str)))
         }
         (_, Err(error)) => Err(Reason::unavailable(format!("{name} cannot be waited for: {error}"))),
         (answer, Ok(_)) => answer.map_err(|error| error.into_reason(&format!("the answer of {name}"))),
@@ -83,6 +82,7 @@ impl<'a> Tool<'a> {
         arguments: &[&str],
         hidden: &Variables,
         patience: &'a Patience<'a>,
+        words: Words,
     ) -> io::Result<Tool<'a>> {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -92,7 +92,7 @@ impl<'a> Tool<'a> {
         let terminal = TerminalModes::keep();
         let mut child = command.spawn()?;
         let (output, errors) = (child.stdout.take(), child.stderr.take());
-        Ok(Tool { child, output, errors, words: Words::default(), patience, over: None, ended: None, terminal })
+        Ok(Tool { child, output, errors, words, patience, over: None, ended: None, terminal })
     }
 
     /// Waits up to `pause` for output, and passes on what comes on standard error meanwhile. Says
@@ -112,13 +112,14 @@ impl<'a> Tool<'a> {
 
     fn pass_on(&mut self) {
         let Some(pipe) = &mut self.errors else { return };
-        let mut chunk = [0; 4096];
-        match pipe.read(&mut chunk) {
+        match pipe.read(self.words.space()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => self.errors = None,
             Ok(count) => {
-                self.words.hear(&chunk[..count]);
-                let _ = io::stderr().write_all(&chunk[..count]);
+                let heard = self.words.hear(count);
+                if io::stderr().is_terminal() {
+                    let _ = io::stderr().write_all(heard);
+                }
             }
         }
     }
@@ -165,9 +166,23 @@ impl<'a> Tool<'a> {
             self.pass_on();
         }
         // Whatever comes next on our standard error begins a line.
-        if !self.words.current.is_empty() {
+        if self.words.ends_within_line() && io::stderr().is_terminal() {
             let _ = io::stderr().write_all(b"\n");
         }
+    }
+
+    /// Logs its words, unless they stand on a terminal already, and returns them: without the answer,
+    /// or not at all where that is not known.
+    fn tell(&self, secret: &str, answer: &Result<Secret, ReadError>) -> Vec<String> {
+        let lines = match answer {
+            Ok(answer) => self.words.lines(answer.expose(), &format!("[secret {secret}]")),
+            Err(ReadError::Empty) => self.words.lines(b"", ""),
+            Err(_) => Vec::new(),
+        };
+        if !io::stderr().is_terminal() {
+            lines.iter().for_each(|line| log::quote(secret, line));
+        }
+        lines
     }
 
     /// Asks it to end, then makes it. It may have been asking something without echo.
@@ -194,13 +209,14 @@ impl<'a> Tool<'a> {
     }
 }
 
-/// Its standard output, up to its end or the end of patience.
+/// Its standard output, up to its end or the end of patience: what came by then is no answer, but
+/// tells what is not to be shown.
 impl Read for Tool<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             self.over = self.patience.over();
             if self.over.is_some() {
-                return Err(io::ErrorKind::TimedOut.into());
+                return Ok(0);
             }
             let ready = self.listen(self.patience.pause())?;
             let Some(output) = &mut self.output else { return Ok(0) };
@@ -221,36 +237,6 @@ impl Drop for Tool<'_> {
         if self.ended.is_none() {
             self.end();
         }
-    }
-}
-
-/// The last line with anything on it that a tool wrote to standard error.
-#[derive(Default)]
-struct Words {
-    last: Vec<u8>,
-    current: Vec<u8>,
-}
-
-impl Words {
-    fn hear(&mut self, chunk: &[u8]) {
-        for &byte in chunk {
-            if byte != b'\n' && byte != b'\r' {
-                if self.current.len() < LINE_MAX {
-                    self.current.push(byte);
-                }
-                continue;
-            }
-            if !self.current.trim_ascii().is_empty() {
-                self.last.clone_from(&self.current);
-            }
-            self.current.clear();
-        }
-    }
-
-    fn last(&self) -> String {
-        let line = if self.current.trim_ascii().is_empty() { &self.last } else { &self.current };
-        let line = String::from_utf8_lossy(line.trim_ascii());
-        printable(&line).chars().take(WORDS_MAX).collect()
     }
 }
 

@@ -69,6 +69,8 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     if uid != 0 && check(unsafe { libc::setuid(0) }).is_ok() {
         return Err(io::Error::other("the rights of root came back"));
     }
+    // The kernel has set this anew, to what `fs.suid_dumpable` says (prctl(2)).
+    super::os::forbid_inspection();
     Ok(())
 }
 

@@ -45,6 +45,7 @@ const EXPOSES: &[(&str, &str)] = &[
     ("runner/pump.rs", "into a command's standard input or pipe"),
     ("secretbox/listener.rs", "to the holder of a token"),
     ("source/mod.rs", "what is odd about an answer"),
+    ("source/tool.rs", "what a tool says beside it is shown without it"),
 ];
 
 /// The longest file, its tests aside. One that needs more becomes a folder.

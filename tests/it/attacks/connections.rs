@@ -23,7 +23,7 @@ impl Drop for SetWhenDropped<'_> {
 fn strangers_in_crowds_keep_no_step_from_its_secret() {
     const SILENT: usize = 300;
     const CONNECTS: usize = 10_000;
-    const REDEMPTIONS: usize = 100;
+    const REDEMPTIONS: usize = 50;
     let sandbox = Sandbox::new();
     sandbox.write("vault", SECRET);
     let daemon = sandbox.daemon(&format!(

@@ -5,12 +5,18 @@
 
 // What stands in memory, and who can look at it.
 mod launches;
+mod limits;
 mod memory;
 mod peeking;
 
 // The sockets: tokens, peers, places.
 mod connections;
+mod sockets;
 mod tokens;
+
+// Secrets come whole, and into no log.
+mod silence;
+mod values;
 
 mod scan;
 

@@ -136,7 +136,7 @@ static size_t find_in(int fd, unsigned long from, unsigned long to, const char *
 /* proc_pid_smaps(5): a line for each mapping, then its values, the last of which are its flags. */
 static void scan_process(pid_t pid)
 {
-	char path[64], line[512], place[512] = "";
+	char path[64], line[512], place[512] = "", mode[5] = "";
 	unsigned long from = 0, to = 0, start, end;
 	size_t all = 0;
 	snprintf(path, sizeof path, "/proc/%d/mem", pid);
@@ -147,11 +147,11 @@ static void scan_process(pid_t pid)
 		fail(path);
 	while (fgets(line, sizeof line, smaps)) {
 		line[strcspn(line, "\n")] = 0;
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
+		if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3) {
 			from = start;
 			to = end;
 			strcpy(place, line);
-		} else if (!strncmp(line, "VmFlags:", 8)) {
+		} else if (!strncmp(line, "VmFlags:", 8) && mode[0] == 'r') {
 			all += find_in(mem, from, to, strstr(line, " lo") ? "locked" : "outside", place);
 		}
 	}

@@ -161,6 +161,8 @@ fn a_token_is_refused_to_sessions_of_other_pid_namespaces() {
     assert_eq!(outside.stdout(), "redeem 0\n");
     daemon.wait_for(&["warn", "token refused", "no pid in this namespace"]);
     assert_unspent(&inner, &daemon, &leaked);
+    // unshare(1) ignores a polite signal; the daemon ends with it.
+    daemon.signal("KILL");
 }
 
 /// By a process that may speak: one of the step's own session.
