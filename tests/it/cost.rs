@@ -2,7 +2,6 @@
 //! for a change with a reason, and none for one that nobody has noticed.
 
 use std::fs;
-use std::thread;
 use std::time::Duration;
 
 use crate::harness::{Daemon, Sandbox, eventually, needs};
@@ -59,11 +58,11 @@ fn a_redemption_takes_few_system_calls() {
 #[test]
 fn a_daemon_at_rest_has_few_threads_and_sleeps() {
     let sandbox = Sandbox::new();
-    let daemon = sandbox.daemon("tasks: [{name: rare, schedule: '0 0 1 1 *', command: ['true']}]");
+    let mut daemon = sandbox.daemon("tasks: [{name: rare, schedule: '0 0 1 1 *', command: ['true']}]");
     // It gives back memory half a second after the last event, and looks at the clock every 30 s after that.
     eventually("a second without a step", || {
         let before = switches_of(&daemon);
-        thread::sleep(Duration::from_secs(1));
+        assert!(daemon.lives_for(Duration::from_secs(1)));
         (switches_of(&daemon) == before).then_some(())
     });
     let threads = threads_of(&daemon);
