@@ -245,6 +245,38 @@ mod tests {
         assert_eq!(arena.space().mapped, SEGMENT);
     }
 
+    /// Whether a child that was forked finds a 7 in the block. It does nothing else: other threads may hold locks.
+    #[cfg(target_os = "linux")]
+    fn child_finds_it(block: &Block) -> bool {
+        let value = block.start.as_ptr();
+        // SAFETY: the child calls only what is safe after a fork of a process with threads (signal-safety(7)). Reading
+        // what is not mapped there ends it by a signal.
+        unsafe {
+            let child = libc::fork();
+            assert_ne!(child, -1, "a child");
+            if child == 0 {
+                libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 });
+                libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+                libc::signal(libc::SIGBUS, libc::SIG_DFL);
+                libc::_exit(if value.read_volatile() == 7 { 7 } else { 0 });
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_forked_child_finds_nothing() {
+        let secret = Arena::new(Protection::Secret).ok().map(|arena| &*Box::leak(Box::new(arena)));
+        for arena in [arena()].into_iter().chain(secret) {
+            let mut block = arena.block(100).expect("space");
+            block.fill(7);
+            assert!(!child_finds_it(&block), "{:?}", arena.protection());
+        }
+    }
+
     #[test]
     fn blocks_never_overlap_and_all_space_comes_back() {
         let arena = arena();

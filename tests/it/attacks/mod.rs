@@ -18,6 +18,13 @@ mod tokens;
 mod silence;
 mod values;
 
+// What others could exchange, or make.
+mod configuration;
+mod programs;
+
+// A machine that is small or hostile.
+mod surroundings;
+
 mod scan;
 
 use std::path::{Path, PathBuf};

@@ -240,23 +240,37 @@ static void look(pid_t pid)
 
 struct haul {
 	unsigned long processes, launchers, looks;
-	unsigned long environ, memory, stdin, file, arguments;
+	unsigned long environ, memory, input, pipe, file, arguments;
 };
 
-static int steal(pid_t pid, struct haul *haul)
+/* One of the descriptors FIRST to LAST of PID, opened anew and read: what was read there is gone for PID. */
+static int descriptors_have_needle(pid_t pid, int first, int last)
+{
+	char name[16];
+	int found = 0;
+	for (int fd = first; fd <= last && !found; fd++) {
+		snprintf(name, sizeof name, "fd/%d", fd);
+		found = has_needle(slurp(pid, name, O_NONBLOCK));
+	}
+	return found;
+}
+
+static int steal(pid_t pid, int with_memory, struct haul *haul)
 {
 	int environ = has_needle(slurp(pid, "environ", 0));
-	int input = has_needle(slurp(pid, "fd/0", O_NONBLOCK));
-	int file = has_needle(slurp(pid, "fd/30", O_NONBLOCK));
+	int input = descriptors_have_needle(pid, 0, 0);
+	int pipe = descriptors_have_needle(pid, 3, 12);
+	int file = descriptors_have_needle(pid, 30, 31);
 	int arguments = has_needle(slurp(pid, "cmdline", 0));
-	int memory = memory_has_needle(pid);
+	int memory = with_memory && memory_has_needle(pid);
 	haul->looks++;
-	haul->environ += environ;
-	haul->stdin += input;
-	haul->file += file;
-	haul->arguments += arguments;
-	haul->memory += memory;
-	return environ || input || file || arguments || memory;
+	haul->environ += (unsigned long)environ;
+	haul->input += (unsigned long)input;
+	haul->pipe += (unsigned long)pipe;
+	haul->file += (unsigned long)file;
+	haul->arguments += (unsigned long)arguments;
+	haul->memory += (unsigned long)memory;
+	return environ || input || pipe || file || arguments || memory;
 }
 
 static int is_launcher(pid_t pid)
@@ -278,25 +292,25 @@ static pid_t parent_of(pid_t pid)
 	return parent;
 }
 
-/* A new child of the daemon: first as fast as it goes, then at leisure while it is stopped. */
-static void visit(pid_t pid, pid_t daemon, int freeze, struct haul *haul)
+/* A new child of the daemon: as fast as it goes, and if THOROUGH also at leisure while it is stopped, its memory too. */
+static void visit(pid_t pid, pid_t daemon, int thorough, struct haul *haul)
 {
 	unsigned long freeze_at = haul->processes++ * 7 % 23;
 	int was_launcher = 0;
 	unsigned long as_tool = 0;
-	for (unsigned long round = 0; round < 1000000 && as_tool < 400 && parent_of(pid) == daemon; round++) {
+	for (unsigned long round = 0; round < 1000000 && (!thorough || as_tool < 400) && parent_of(pid) == daemon; round++) {
 		int now_launcher = is_launcher(pid);
 		was_launcher |= now_launcher;
 		as_tool += was_launcher && !now_launcher;
-		if (steal(pid, haul)) {
+		if (steal(pid, thorough, haul)) {
 			printf("stolen\n");
 			fflush(stdout);
 			break;
 		}
-		if (freeze && now_launcher && round == freeze_at) {
+		if (thorough && now_launcher && round == freeze_at) {
 			kill(pid, SIGSTOP);
 			for (int again = 0; again < 20; again++)
-				steal(pid, haul);
+				steal(pid, 1, haul);
 			kill(pid, SIGCONT);
 		}
 	}
@@ -316,7 +330,7 @@ static pid_t last_pid(void)
 }
 
 /* Watches the children of DAEMON until the file STOP exists. */
-static void watch(pid_t daemon, const char *stop, int freeze)
+static void watch(pid_t daemon, const char *stop, int thorough)
 {
 	struct haul haul = { 0 };
 	pid_t seen = last_pid();
@@ -328,11 +342,11 @@ static void watch(pid_t daemon, const char *stop, int freeze)
 			seen = 0;
 		for (; seen < last; seen++)
 			if (parent_of(seen + 1) == daemon)
-				visit(seen + 1, daemon, freeze, &haul);
+				visit(seen + 1, daemon, thorough, &haul);
 	}
 	printf("processes %lu launchers %lu looks %lu\n", haul.processes, haul.launchers, haul.looks);
-	printf("environ %lu memory %lu stdin %lu file %lu arguments %lu\n", haul.environ, haul.memory, haul.stdin,
-	       haul.file, haul.arguments);
+	printf("environ %lu memory %lu input %lu pipe %lu file %lu arguments %lu\n", haul.environ, haul.memory,
+	       haul.input, haul.pipe, haul.file, haul.arguments);
 }
 
 /* ---- Talking to the daemon --------------------------------------------------------------------- */
@@ -554,13 +568,9 @@ int main(int count, char **words)
 		scan_file(words[2]);
 	} else if (!strcmp(what, "look") && count == 3) {
 		look(atoi(words[2]));
-	} else if (!strcmp(what, "steal") && count == 4) {
-		struct haul haul = { 0 };
-		read_needle(words[3]);
-		printf("%s\n", steal(atoi(words[2]), &haul) ? "stolen" : "nothing");
 	} else if (!strcmp(what, "watch") && count == 6) {
 		read_needle(words[3]);
-		watch(atoi(words[2]), words[4], !strcmp(words[5], "freeze"));
+		watch(atoi(words[2]), words[4], !strcmp(words[5], "thorough"));
 	} else if (!strcmp(what, "redeem") && count == 4) {
 		redeem("redeem", words[2], words[3]);
 	} else if (!strcmp(what, "join") && count == 5) {
