@@ -79,7 +79,8 @@ impl Schedule {
         }
     }
 
-    /// The longest time between two slots that follow each other; `None` where slots do not come by the clock.
+    /// The longest time between two slots that follow each other; `None` where slots do not come by the clock, or on
+    /// no two dates before the calendar ends.
     pub fn longest_gap(&self, from: DateTime<Utc>, zone: Zone) -> Option<Duration> {
         match self {
             Schedule::Crontab(crontab) => crontab.longest_gap(from, zone),

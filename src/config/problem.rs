@@ -82,7 +82,9 @@ impl Problems {
         if self.0.len() >= MAX_PROBLEMS {
             return None;
         }
-        let known: Vec<&str> = known.into_iter().take(MAX_COMPARED + 1).collect();
+        // What can be no name may be a value that slipped to its place.
+        let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let known: Vec<&str> = known.into_iter().filter(is_name).take(MAX_COMPARED + 1).collect();
         (known.len() <= MAX_COMPARED).then(|| nearest(name, known)).flatten()
     }
 

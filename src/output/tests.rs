@@ -149,6 +149,17 @@ fn a_secret_of_64_kib_is_replaced_however_it_arrives() {
     }
 }
 
+/// Each with thousands of lines, of which hundreds begin alike. Compared one by one they would take many minutes.
+#[test]
+fn very_many_lines_that_begin_alike_are_all_replaced() {
+    let line = |secret: usize, line: usize| format!("secret{secret:02}-{line:04}");
+    let value = |secret: usize| (0..4_500).map(|number| line(secret, number) + "\n").collect::<String>().into_bytes();
+    let values: Vec<Vec<u8>> = (0..20).map(value).collect();
+    let secrets: Vec<Named> = values.iter().map(|value| ("key", value.as_slice())).collect();
+    let output: String = (0..20).map(|secret| format!("<{}>\n", line(secret, 37 * secret))).collect();
+    assert_eq!(shown(&secrets, output.repeat(100).as_bytes()), vec!["<[secret key]>"; 20 * 100]);
+}
+
 #[test]
 fn a_long_line_is_cut_and_says_so() {
     let longest = "x".repeat(16 * 1024);

@@ -335,6 +335,13 @@ fn what_a_small_file_makes_of_profiles_is_bounded() {
 }
 
 #[test]
+fn a_hint_never_repeats_what_can_be_no_name() {
+    let text = "profiles: {'hunter2!': {}}\ntasks: [{name: t, profile: hunter2, command: [x]}]";
+    let problems = load(text).expect_err("no such profile");
+    assert!(!format!("{problems:?}").contains("hunter2!"), "{problems:?}");
+}
+
+#[test]
 fn of_very_many_problems_only_the_first_are_told() {
     let text = format!("tasks: [{}]", "{name: 5},".repeat(20_000));
     let problems = load(&text).expect_err("no commands");
