@@ -21,7 +21,7 @@ use crate::runner::{Inherited, Redaction, SessionRecorder, Setting};
 use crate::secret::{self, Secret};
 use crate::secretbox::Secretbox;
 use crate::source::{self, FailureKind, Surroundings, Variables};
-use crate::sys::{self, LauncherImage};
+use crate::sys::{self, LauncherImage, User};
 
 /// A validated configuration and what is legal in it but surely not meant.
 pub struct Loaded {
@@ -100,17 +100,34 @@ pub fn host(file: PathBuf) -> Result<Host, Error> {
 
 /// `None` for this process's own user. The error says why no command can run as the user of this name.
 fn find_user(name: &str) -> Result<Option<RunAs>, &'static str> {
-    let user = sys::user_by_name(name).ok_or("no user of this machine has this name")?;
+    let user = known_user(name)?;
     match sys::effective_uid() {
         own if own == user.uid => Ok(None),
-        0 => {
-            let groups = sys::groups_of(&user).map_err(|_| "the groups of this user cannot be found out")?;
-            let text = |text: &OsStr| text.to_string_lossy().into_owned();
-            let (home, shell) = (text(user.home.as_os_str()), text(&user.shell));
-            Ok(Some(RunAs { name: name.to_owned(), uid: user.uid, gid: user.gid, groups, home, shell }))
-        }
+        0 => run_as(&user).map(Some),
         _ => Err("only a daemon that root runs can run commands as another user"),
     }
+}
+
+/// As `find_user`, for a daemon of root's.
+pub fn find_user_for_root(name: &str) -> Result<Option<RunAs>, &'static str> {
+    let user = known_user(name)?;
+    if user.uid == 0 { Ok(None) } else { run_as(&user).map(Some) }
+}
+
+fn known_user(name: &str) -> Result<User, &'static str> {
+    sys::user_by_name(name).ok_or("no user of this machine has this name")
+}
+
+fn run_as(user: &User) -> Result<RunAs, &'static str> {
+    let text = |text: &OsStr| text.to_string_lossy().into_owned();
+    Ok(RunAs {
+        name: text(&user.name),
+        uid: user.uid,
+        gid: user.gid,
+        groups: sys::groups_of(user).map_err(|_| "the groups of this user cannot be found out")?,
+        home: text(user.home.as_os_str()),
+        shell: text(&user.shell),
+    })
 }
 
 /// A process that can run the plan's commands once it has been given their secrets.

@@ -16,7 +16,13 @@
 //!   twice at once after a crash.
 //! - *one sync, up to 1 s ahead*: `AHEAD`; runs that need not wait are recorded before their slot.
 //! - *next slot takes its place*: `slot_came` keeps the place in line and replaces the slot.
+//! - *one run makes up for all that was missed*: `Agenda::delayed`, and `delay_again` after each suspend.
+//! - *a new or changed task starts from now*: `Entry::new`, `Agenda::greet_task`.
+//! - *cut once, repeated once*: `Cause::is_repeatable`, `Agenda::will_repeat`.
+//! - *jitter moves starts, not slots*: `slots::offset`, which is added wherever a start is told from a slot.
 //! - *overlap, retry ends at the next slot*: `Agenda::meet_active`.
+//! - *locks and turns in order, nobody starves*: `queues`.
+//! - *timeout, while awake*: `start_try` sets the deadline; the runner keeps it in a try, `step_active` between two.
 //! - *order of conditions*: `Agenda::step_due`.
 //! - *clock*: `Agenda::observe`; `Slots::correct` where a last slot lies in the future.
 

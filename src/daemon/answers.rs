@@ -26,8 +26,8 @@ pub struct Desk {
     started: DateTime<Utc>,
     /// Those who wait for the start of a task's next run.
     awaiting_start: BTreeMap<TaskId, Vec<Client>>,
-    /// Those who stopped a task's due run.
-    awaiting_not_run: BTreeMap<TaskId, Vec<Client>>,
+    /// Those who stopped what a task had waiting: a due run, or one between its tries.
+    awaiting_stop: BTreeMap<TaskId, Vec<Client>>,
     /// Those who wait for the end of a run.
     awaiting_end: BTreeMap<RunId, Vec<Client>>,
     /// The last line of output of a task's last run, if that failed.
@@ -39,7 +39,7 @@ impl Desk {
         Desk {
             started: clock::now().wall,
             awaiting_start: BTreeMap::new(),
-            awaiting_not_run: BTreeMap::new(),
+            awaiting_stop: BTreeMap::new(),
             awaiting_end: BTreeMap::new(),
             last_lines: BTreeMap::new(),
         }
@@ -65,7 +65,8 @@ impl Desk {
         }
         let Ended { run, outcome, exit_code, took, .. } = *ended;
         let end = Reply::Ended { run: Some(run), outcome, exit_code, took };
-        for client in self.awaiting_end.remove(&ended.run).unwrap_or_default() {
+        let stopped = self.awaiting_stop.remove(&ended.task).unwrap_or_default();
+        for client in self.awaiting_end.remove(&ended.run).into_iter().flatten().chain(stopped) {
             client.send(&end);
         }
         if ended.attempts == 0 {
@@ -75,7 +76,7 @@ impl Desk {
 
     /// A due run came to nothing; those who wait for a start wait on if there is another.
     pub fn not_run(&mut self, task: TaskId, outcome: Outcome, is_another_due: bool) {
-        let mut clients = self.awaiting_not_run.remove(&task).unwrap_or_default();
+        let mut clients = self.awaiting_stop.remove(&task).unwrap_or_default();
         if !is_another_due {
             clients.append(&mut self.awaiting_start.remove(&task).unwrap_or_default());
         }
@@ -299,7 +300,7 @@ impl Scheduler {
                 client.send(&Reply::Note(format!("stopping run {}", running.run)));
                 self.desk.awaiting_end.entry(running.run).or_default().push(client);
             }
-            None => self.desk.awaiting_not_run.entry(task).or_default().push(client),
+            None => self.desk.awaiting_stop.entry(task).or_default().push(client),
         }
         self.perform(actions);
     }

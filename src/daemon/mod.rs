@@ -88,7 +88,13 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let (reports, inbox) = mpsc::channel();
     watch_signals(reports.clone(), stop.clone()).map_err(one)?;
     let unavailable = ask_sources(&setting, &sources, &stop)?;
-    end_survivors(&ledger.state().sessions.clone(), &setting.plan, &stop);
+    let survivors = ledger.state().sessions.clone();
+    end_survivors(&survivors, &setting.plan, &stop);
+    if stop.load(Ordering::Relaxed) {
+        // Nothing has begun; the next daemon goes on with what survived.
+        log::info("stopped", &[]);
+        return Ok(());
+    }
     let reach = runner::reach_of(setting.plan.tasks().map(|(_, task)| task).filter(|task| task.enabled));
     let listener = Arc::new(Listener::bind(&setting.socket, reach).map_err(one)?);
     let control = Arc::new(control::listener::Listener::bind(&control::socket_beside(&setting.socket)).map_err(one)?);
@@ -100,9 +106,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     keeper.ask_again(unavailable);
     let controlled = serve_control(&control, reports.clone());
 
-    let scheduler = Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?;
-    sys::give_back_memory();
-    scheduler.work(&inbox);
+    Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?.work(&inbox);
     listener.close();
     control.close();
     let _ = controlled.join();
@@ -159,8 +163,8 @@ fn tell_of_unavailable(error: &Error) {
     log::warn("a secret is not available, its runs wait for it", &fields);
 }
 
-/// Stops what a daemon that died left running, all at once, before any task begins. If this daemon is told to `stop`
-/// meanwhile, the next one goes on with it.
+/// Stops what a daemon that died left running, all at once, before any task begins; gives up if this one is told to
+/// `stop` meanwhile.
 fn end_survivors(sessions: &[ledger::Session], plan: &Plan, stop: &AtomicBool) {
     let boot = sys::boot_id();
     thread::scope(|scope| {

@@ -32,6 +32,9 @@ use crate::sys;
 /// nor that somebody sets the clock.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
+/// After so long without an event the daemon is at rest, and keeps no memory that only the last one needed.
+const AT_REST_AFTER: Duration = Duration::from_millis(500);
+
 /// While all that is left is hooks, which report to nobody.
 const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
 
@@ -57,6 +60,7 @@ pub struct Scheduler {
     metrics: Option<MetricsFile>,
     notifier: Notifier,
     socket_is_gone: bool,
+    at_rest: bool,
     closing: bool,
 }
 
@@ -109,6 +113,7 @@ impl Scheduler {
             metrics,
             notifier,
             socket_is_gone: false,
+            at_rest: false,
             closing: false,
         };
         scheduler.tell_of_start();
@@ -123,18 +128,31 @@ impl Scheduler {
             self.tell_manager();
             let report = inbox.recv_timeout(self.patience());
             self.metrics.iter_mut().for_each(MetricsFile::touch);
+            let in_vain = report.is_err();
             if matches!(report, Err(RecvTimeoutError::Disconnected)) {
                 break;
             }
             if guarded("scheduler", || self.handle(report.ok())).is_none() {
                 thread::sleep(PAUSE_AFTER_DEFECT);
             }
+            self.rest(in_vain);
         }
         self.turn_away();
         if let Some(metrics) = self.metrics.take() {
             metrics.finish(&self.metrics_text());
         }
         self.records.finish();
+    }
+
+    /// All is done that was to be done; `in_vain` says that no report had come.
+    fn rest(&mut self, in_vain: bool) {
+        if in_vain && !self.at_rest {
+            sys::give_back_heap();
+        }
+        if in_vain {
+            sys::give_back_program();
+        }
+        self.at_rest = in_vain;
     }
 
     /// On a report, or on the time that has passed without one.
@@ -231,7 +249,11 @@ impl Scheduler {
     /// How long to wait for a report.
     fn patience(&self) -> Duration {
         let now = clock::now();
-        let longest = if self.closing { LOOK_AT_HOOKS } else { LOOK_AT_CLOCK };
+        let longest = match self.at_rest {
+            _ if self.closing => LOOK_AT_HOOKS,
+            true => LOOK_AT_CLOCK,
+            false => AT_REST_AFTER,
+        };
         let wakes = self.agenda.next_wake(now).into_iter().chain(self.health.next_alarm(now.wall));
         let wakes = wakes.chain(self.notifier.next_beat());
         let wakes = wakes.chain(self.metrics.as_ref().and_then(MetricsFile::wakes_in));

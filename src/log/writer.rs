@@ -74,8 +74,13 @@ impl Queue {
             return to_stderr(text);
         }
         if has_room(&state) {
+            // Else its thread will look again by itself.
+            let it_waits = state.text.is_empty() && !state.writing;
             state.text.push_str(text);
-            self.changed.notify_all();
+            drop(state);
+            if it_waits {
+                self.changed.notify_all();
+            }
         } else {
             state.dropped += text.lines().count();
         }

@@ -2,11 +2,14 @@
 //!
 //! A pattern is a place in a secret, never a copy of it. The search looks at every fourth
 //! three-byte piece of the text: any pattern has at least six bytes, so one such piece lies wholly
-//! in its first six, and a small table tells whether and where. The tables are derived from the
-//! secrets and therefore lie in protected memory too.
+//! in its first six, and a small table tells whether and where. Those that begin alike stand side by
+//! side in order of their texts, so that very many take hardly longer than one. The tables are derived
+//! from the secrets and therefore lie in protected memory too.
 
 use std::ops::Range;
 use std::sync::Arc;
+
+use zeroize::Zeroize;
 
 use crate::secret::Secret;
 use crate::sys::{Arena, Block, MemoryError};
@@ -65,7 +68,9 @@ impl Patterns {
         }
         let mut all = Patterns { secrets, patterns, tables: None };
         if !all.patterns.is_empty() {
-            all.fill_tables(Tables::new(arena, all.patterns.len())?);
+            let mut tables = Tables::new(arena, all.patterns.len())?;
+            all.fill(&mut tables);
+            all.tables = Some(tables);
         }
         Ok(all)
     }
@@ -94,56 +99,78 @@ impl Patterns {
             }
             sample = at + STRIDE;
         }
-        if at_end { Hit::Nothing } else { self.begun_in_tail(text, from) }
+        if at_end { Hit::Nothing } else { self.begun_in_tail(tables, text, from) }
     }
 
     /// The longest pattern at `start`, once no longer one can follow.
     fn hit_at(&self, tables: &Tables, text: &[u8], start: usize, at_end: bool) -> Hit {
         let rest = &text[start..];
         let Some(prefix) = rest.first_chunk() else { return Hit::Nothing };
-        let mut found = Hit::Nothing;
-        let mut longest = 0;
-        for pattern in tables.candidates(prefix).map(|index| self.patterns[index]) {
-            let value = self.text_of(pattern);
-            if rest.len() < value.len() {
-                if !at_end && value.starts_with(rest) {
-                    return Hit::Begun { start };
-                }
-            } else if value.len() > longest && rest.starts_with(value) {
-                longest = value.len();
-                found = Hit::Match { start, end: start + longest, secret: pattern.secret };
-            }
+        let Some(first) = tables.candidates(prefix).find(|&place| self.text_at(tables, place).starts_with(prefix))
+        else {
+            return Hit::Nothing;
+        };
+        let after = tables.place_of_first(first, |pattern| self.text_of(pattern) > rest);
+        if !at_end && after < tables.places && self.text_at(tables, after).starts_with(rest) {
+            return Hit::Begun { start };
         }
-        found
+        // What begins `rest` stands before it in the order, a longer one behind a shorter one.
+        let mut place = after.checked_sub(1).filter(|&place| place >= first);
+        while let Some(at) = place {
+            let value = self.text_at(tables, at);
+            if rest.starts_with(value) {
+                let secret = self.patterns[tables.pattern(at)].secret;
+                return Hit::Match { start, end: start + value.len(), secret };
+            }
+            place = tables.outer(at);
+        }
+        Hit::Nothing
     }
 
-    /// The last bytes are fewer than the filter needs: they are compared with every pattern.
-    fn begun_in_tail(&self, text: &[u8], from: usize) -> Hit {
+    /// The last bytes are fewer than the filter needs: a pattern that they begin is looked for in the order.
+    fn begun_in_tail(&self, tables: &Tables, text: &[u8], from: usize) -> Hit {
         let first = text.len().saturating_sub(PATTERN_MIN - 1).max(from);
-        let begun = |start: &usize| self.patterns.iter().any(|&part| self.text_of(part).starts_with(&text[*start..]));
+        let begun = |start: &usize| {
+            let tail = &text[*start..];
+            let place = tables.place_of_first(0, |pattern| self.text_of(pattern) >= tail);
+            place < tables.places && self.text_at(tables, place).starts_with(tail)
+        };
         match (first..text.len()).find(begun) {
             Some(start) => Hit::Begun { start },
             None => Hit::Nothing,
         }
     }
 
-    fn text_of(&self, pattern: Pattern) -> &[u8] {
-        &self.secrets[pattern.secret].1.expose()[pattern.start..pattern.start + pattern.len]
+    fn text_of(&self, pattern: usize) -> &[u8] {
+        let Pattern { secret, start, len } = self.patterns[pattern];
+        &self.secrets[secret].1.expose()[start..start + len]
     }
 
-    /// Enters every pattern, and drops those whose text is there already.
-    fn fill_tables(&mut self, mut tables: Tables) {
-        let patterns = std::mem::take(&mut self.patterns);
-        for pattern in patterns {
-            let text = self.text_of(pattern);
-            let Some(prefix) = text.first_chunk() else { continue };
-            if tables.candidates(prefix).any(|index| self.text_of(self.patterns[index]) == text) {
-                continue;
+    fn text_at(&self, tables: &Tables, place: usize) -> &[u8] {
+        self.text_of(tables.pattern(place))
+    }
+
+    /// Enters every pattern but those whose text is there already.
+    fn fill(&self, tables: &mut Tables) {
+        let text = |pattern: u32| self.text_of(pattern as usize);
+        let mut order: Vec<u32> = (0..self.patterns.len() as u32).collect();
+        // Of the same texts the first one's comes first, and stays. Sorted in place, without copies elsewhere.
+        order.sort_unstable_by(|&one, &other| text(one).cmp(text(other)).then(one.cmp(&other)));
+        let all = order.len();
+        order.dedup_by(|later, kept| text(*later) == text(*kept));
+        // Those that begin the one at hand, and each other.
+        let mut outer: Vec<usize> = Vec::new();
+        for (place, &pattern) in order.iter().enumerate() {
+            while outer.pop_if(|outer| !text(pattern).starts_with(text(order[*outer]))).is_some() {}
+            tables.push(pattern as usize, outer.last().copied());
+            outer.push(place);
+            let Some(prefix) = text(pattern).first_chunk() else { continue };
+            if place == 0 || !text(order[place - 1]).starts_with(prefix) {
+                tables.enter(prefix, place);
             }
-            tables.enter(prefix, self.patterns.len());
-            self.patterns.push(pattern);
         }
-        self.tables = Some(tables);
+        order.resize(all, 0);
+        order.zeroize();
     }
 }
 
@@ -175,12 +202,19 @@ struct Tables {
     /// By hash of a piece: bit n is set if a pattern has such a piece at offset n.
     filter: Block,
     filter_shift: u32,
-    /// By hash of a pattern's first six bytes, with open addressing: 1 + its index, 0 where free.
+    /// By hash of a pattern's first six bytes, with open addressing: 1 + the place in `order` of the first that begins
+    /// with them, 0 where free.
     index: Block,
     index_shift: u32,
+    /// The patterns in order of their texts, each with 1 + the place of the longest other that it begins with, or 0.
+    order: Block,
+    /// How many stand in `order`.
+    places: usize,
 }
 
-const SLOT: usize = size_of::<u32>();
+const NUMBER: usize = size_of::<u32>();
+/// An entry of `order`.
+const ENTRY: usize = 2 * NUMBER;
 
 impl Tables {
     fn new(arena: &'static Arena, patterns: usize) -> Result<Tables, MemoryError> {
@@ -190,31 +224,62 @@ impl Tables {
         Ok(Tables {
             filter: arena.block(filter)?,
             filter_shift: u32::BITS - filter.ilog2(),
-            index: arena.block(slots * SLOT)?,
+            index: arena.block(slots * NUMBER)?,
             index_shift: u64::BITS - slots.ilog2(),
+            order: arena.block(patterns * ENTRY)?,
+            places: 0,
         })
     }
 
-    fn enter(&mut self, prefix: &[u8; PATTERN_MIN], index: usize) {
+    /// Puts a pattern behind those that are there.
+    fn push(&mut self, pattern: usize, outer: Option<usize>) {
+        let outer = outer.map_or(0, |outer| outer + 1);
+        write_number(&mut self.order, 2 * self.places, pattern);
+        write_number(&mut self.order, 2 * self.places + 1, outer);
+        self.places += 1;
+    }
+
+    fn pattern(&self, place: usize) -> usize {
+        number(&self.order, 2 * place)
+    }
+
+    /// The place of the longest other pattern that begins the one at `place`.
+    fn outer(&self, place: usize) -> Option<usize> {
+        number(&self.order, 2 * place + 1).checked_sub(1)
+    }
+
+    /// The first place from `from` on whose pattern is `beyond`, as all behind it must be too; most often it is near.
+    fn place_of_first(&self, from: usize, beyond: impl Fn(usize) -> bool) -> usize {
+        let (entries, _) = self.order.as_chunks::<ENTRY>();
+        let entries = &entries[from..self.places];
+        let is_before = |entry: &[u8; ENTRY]| !beyond(number(entry, 0));
+        let mut end = 1;
+        while entries.get(end).is_some_and(is_before) {
+            end *= 2;
+        }
+        from + entries[..end.min(entries.len())].partition_point(is_before)
+    }
+
+    /// The first of the patterns that begin with `prefix` is at `place`.
+    fn enter(&mut self, prefix: &[u8; PATTERN_MIN], place: usize) {
         for (offset, piece) in prefix.windows(PIECE).enumerate() {
             let place = self.filter_place(u32::from_le_bytes([piece[0], piece[1], piece[2], 0]));
             self.filter[place] |= 1 << offset;
         }
         let mut slot = self.first_slot(prefix);
-        while self.entry(slot) != 0 {
+        while number(&self.index, slot) != 0 {
             slot = self.slot_after(slot);
         }
-        let entry = index as u32 + 1;
-        self.index[slot * SLOT..][..SLOT].copy_from_slice(&entry.to_le_bytes());
+        write_number(&mut self.index, slot, place + 1);
     }
 
-    /// The patterns that may begin with `prefix`.
+    /// The places of patterns that may begin with `prefix`, each the first with its beginning.
     fn candidates(&self, prefix: &[u8; PATTERN_MIN]) -> impl Iterator<Item = usize> {
         let mut slot = self.first_slot(prefix);
         std::iter::from_fn(move || {
-            let entry = self.entry(slot);
+            let entry = number(&self.index, slot);
             slot = self.slot_after(slot);
-            (entry as usize).checked_sub(1)
+            entry.checked_sub(1)
         })
     }
 
@@ -254,10 +319,14 @@ impl Tables {
     }
 
     fn slot_after(&self, slot: usize) -> usize {
-        (slot + 1) & (self.index.len() / SLOT - 1)
+        (slot + 1) & (self.index.len() / NUMBER - 1)
     }
+}
 
-    fn entry(&self, slot: usize) -> u32 {
-        self.index[slot * SLOT..].first_chunk().map_or(0, |entry| u32::from_le_bytes(*entry))
-    }
+fn number(table: &[u8], index: usize) -> usize {
+    table[index * NUMBER..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+}
+
+fn write_number(table: &mut [u8], index: usize, value: usize) {
+    table[index * NUMBER..][..NUMBER].copy_from_slice(&(value as u32).to_le_bytes());
 }

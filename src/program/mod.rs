@@ -17,6 +17,7 @@ pub use sha256::Sha256Digest;
 pub use trust::{Warning, shown, trust_walk};
 
 use crate::error::Error;
+use crate::sys;
 use script::Interpreter;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -236,12 +237,18 @@ fn search_env(name: &OsStr, path_variable: &OsStr) -> Result<PathBuf, Error> {
 /// is no script, since its interpreter could not read it either.
 fn read_head(path: &Path, identity: Identity, pin: Option<&Sha256Digest>) -> Result<Vec<u8>, Error> {
     let failed = |e: io::Error| trust::unreachable_path(path, &e);
-    let mut file = match File::open(path) {
+    // By now it may be a pipe that nobody writes to, or an endless device.
+    let mut file = match sys::open_without_waiting(path) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && pin.is_none() => {
             return Ok(Vec::new());
         }
         opened => opened.map_err(failed)?,
     };
+    let is_the_same = |file: &File| match Identity::of(&file.metadata().map_err(failed)?) == identity {
+        true => Ok(()),
+        false => Err(Error::new(shown(path), "changed while it was looked at")),
+    };
+    is_the_same(&file)?;
     let mut head = Vec::new();
     file.by_ref().take(script::LINE_MAX as u64).read_to_end(&mut head).map_err(failed)?;
     if let Some(pin) = pin {
@@ -254,10 +261,7 @@ fn read_head(path: &Path, identity: Identity, pin: Option<&Sha256Digest>) -> Res
             return Err(Error::new(shown(path), "its contents are not those that are pinned").hint(hint));
         }
     }
-    let metadata = file.metadata().map_err(failed)?;
-    if Identity::of(&metadata) != identity {
-        return Err(Error::new(shown(path), "changed while it was looked at"));
-    }
+    is_the_same(&file)?;
     Ok(head)
 }
 

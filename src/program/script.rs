@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// As much of a first line as the kernel reads.
-pub(super) const LINE_MAX: usize = if cfg!(target_os = "macos") { 512 } else { 255 };
+pub(super) const LINE_MAX: usize = if cfg!(target_os = "macos") { 512 } else { 256 };
 
 /// Linux hands all that follows the interpreter over as one argument, macOS as words.
 const KERNEL_SPLITS: bool = cfg!(target_os = "macos");
@@ -47,12 +47,14 @@ pub(super) fn interpreter(head: &[u8]) -> Result<Option<Interpreter>, Refusal> {
     };
     let end = rest.iter().position(|b| matches!(b, b'\n' | 0));
     let cut = end.is_none() && head.len() >= LINE_MAX;
-    let line = trim(&rest[..end.unwrap_or(rest.len())]);
+    let line = trim_start(&rest[..end.unwrap_or(rest.len())]);
+    // The kernel drops blanks before a line feed alone; others are part of what it hands on.
+    let line = if end.is_some_and(|end| rest[end] == b'\n') { trim_end(line) } else { line };
     if line.ends_with(b"\r") {
         return Err(WINDOWS);
     }
     let (path, argument) = match line.iter().position(is_blank) {
-        Some(at) => (&line[..at], trim(&line[at..])),
+        Some(at) => (&line[..at], trim_start(&line[at..])),
         None if cut => return Err(TOO_LONG),
         None => (line, &[][..]),
     };
@@ -100,9 +102,15 @@ fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Without blanks at either end.
-fn trim(mut line: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = line {
+fn trim_start(mut line: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = line {
+        line = rest;
+    }
+    line
+}
+
+fn trim_end(mut line: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = line {
         line = rest;
     }
     line
@@ -148,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn blanks_at_an_end_without_a_line_feed_belong_to_the_name() {
+        let expected = if KERNEL_SPLITS { "sh" } else { "sh " };
+        for line in ["#!/usr/bin/env sh ", "#!/usr/bin/env sh \0\n"] {
+            assert_eq!(interpreter(line.as_bytes()), runs("/usr/bin/env", Some(expected)), "{line:?}");
+        }
+    }
+
+    #[test]
     fn the_argument_is_one_word_on_linux_and_several_on_macos() {
         assert_eq!(run_by_env(b"python3 -u", false), Ok("python3 -u".into()));
         assert_eq!(run_by_env(b"python3 -u", true), Ok("python3".into()));
@@ -182,6 +198,10 @@ mod tests {
         let mut long = b"#!/".to_vec();
         long.resize(LINE_MAX, b'x');
         assert_eq!(interpreter(&long), Err(TOO_LONG));
+        let mut longest = long[..LINE_MAX - 1].to_vec();
+        longest.push(b'\n');
+        let path = String::from_utf8_lossy(&longest[2..LINE_MAX - 1]).into_owned();
+        assert_eq!(interpreter(&longest), runs(&path, None));
         let mut arguments = b"#!/bin/sh ".to_vec();
         arguments.resize(LINE_MAX, b'x');
         assert_eq!(interpreter(&arguments), runs("/bin/sh", None));

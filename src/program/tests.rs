@@ -4,6 +4,7 @@
 use super::testing::Folder;
 use super::*;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 fn no_path() -> Arc<OsStr> {
     Arc::from(OsStr::new(""))
@@ -73,6 +74,17 @@ fn what_cannot_run_is_refused() {
     assert_eq!(what(&folder.file("plain", "", 0o644)), "is not executable");
     assert_eq!(what(&folder.path("")), "is a folder, expected a program");
     assert_eq!(what(&folder.file("open", "", 0o757)), "writable by everyone");
+}
+
+/// Between the look at a file and its opening another can be put in its place.
+#[test]
+fn a_pipe_in_the_place_of_a_program_holds_up_nobody() {
+    let folder = Folder::new();
+    let identity = look(&folder.file("tool", "binary", 0o755)).expect("trusted").identity();
+    let pipe = folder.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let error = read_head(&pipe, identity, None).expect_err("no program");
+    assert_eq!(error.what, "changed while it was looked at");
 }
 
 #[test]

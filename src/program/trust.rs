@@ -84,13 +84,16 @@ struct Standing {
 }
 
 impl Standing {
-    fn of(metadata: &Metadata) -> Self {
+    /// Of what stands at `path`, which is no link.
+    fn of(path: &Path, metadata: &Metadata) -> Self {
         let (owner, mode) = (metadata.uid(), metadata.mode());
         Self {
             folder: metadata.is_dir(),
             owner,
             mode,
-            group_is_owners: mode & GROUP_WRITE != 0 && sys::group_is_private(metadata.gid(), owner),
+            group_is_owners: mode & GROUP_WRITE != 0
+                && sys::group_is_private(metadata.gid(), owner)
+                && !sys::has_access_list(path),
         }
     }
 }
@@ -214,7 +217,7 @@ impl Walker<'_> {
 
     /// Judges where the walk stands.
     fn arrive(&mut self) -> Result<(), Error> {
-        let verdict = judge(&Standing::of(&self.metadata), self.viewer);
+        let verdict = judge(&Standing::of(&self.here, &self.metadata), self.viewer);
         self.sticky = verdict == Verdict::Sticky;
         self.only_root &= verdict == Verdict::OnlyRoot;
         match verdict {
@@ -312,8 +315,10 @@ fn distrusted(path: &Path, metadata: &Metadata, distrust: Distrust, viewer: &Vie
 
 fn group_may_write(path: &Path, metadata: &Metadata) -> Warning {
     let object = shown(path);
+    // With an access list the group's permission is that of all whom the list names (acl(5), mask).
+    let others = if sys::has_access_list(path) { ", or by others that its access list names" } else { "" };
     Warning {
-        what: format!("writable by its group, gid {}", metadata.gid()),
+        what: format!("writable by its group, gid {}{others}", metadata.gid()),
         hint: Some(format!("chmod g-w {object}")),
         object,
     }

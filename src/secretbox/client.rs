@@ -9,6 +9,7 @@ use super::wire::{self, Head};
 use crate::error::Error;
 use crate::secret::{self, Protection};
 use crate::socket;
+use crate::sys::Arena;
 
 /// For the daemon's answer; it gives up a request after 2 s itself.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -24,8 +25,10 @@ pub fn redeem(sockets: &[PathBuf], token: &[u8], output: &mut impl Write) -> Res
         Err(error) if !wire::is_hang_up(&error) => return Err(failed(error)),
         _ => {}
     }
+    // While the daemon makes up its mind.
+    let arena = secret::protect(Protection::Secret)?.arena;
     match wire::read_head(&mut stream).map_err(failed)? {
-        Head::Secret(len) => pass_on(&mut stream, len, output),
+        Head::Secret(len) => pass_on(&mut stream, arena, len, output),
         Head::Refused => Err(Error::new("secretbox", "the daemon refused the token")
             .hint("the daemon's log says why; a token works in the session of the command that it was made for, never by hand")),
         Head::OtherVersion => Err(Error::new("secretbox", "the daemon is of another version than this program")
@@ -45,9 +48,8 @@ fn send_request(stream: &mut UnixStream, token: &[u8]) -> io::Result<()> {
 }
 
 /// Nothing is written before the whole secret is there: a tool must not take half of one for it.
-fn pass_on(stream: &mut UnixStream, len: usize, output: &mut impl Write) -> Result<(), Error> {
-    let memory = secret::protect(Protection::Secret)?;
-    let mut value = memory.arena.block(len).map_err(|error| secret::no_memory(&error))?;
+fn pass_on(stream: &mut UnixStream, arena: &'static Arena, len: usize, output: &mut impl Write) -> Result<(), Error> {
+    let mut value = arena.block(len).map_err(|error| secret::no_memory(&error))?;
     stream
         .read_exact(&mut value)
         .map_err(|error| Error::new("secretbox", format!("the daemon's answer broke off: {error}")))?;

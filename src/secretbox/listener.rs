@@ -23,6 +23,9 @@ use crate::sys::{self, Block, Interest, Peer, Watched};
 /// Tokens are redeemed in well under a millisecond; more peers at once wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
 
+/// So many are accepted in a row: under load most have asked by then and are served without another wait.
+const ACCEPTS_MAX: usize = 8;
+
 /// How long a peer may say nothing while others wait to be accepted: a step that opens connections
 /// and keeps silent must not keep the others from their secrets.
 const SILENCE_MAX: Duration = Duration::from_millis(100);
@@ -56,8 +59,7 @@ impl Listener {
             let accepting = connections.len() < CONNECTIONS_MAX && Instant::now() >= accept_from;
             let ready = self.wait(&connections, accepting, accept_from);
             if ready.new_peer
-                && let Err(error) = self.accept(secretbox, &mut connections)
-                && error.kind() != io::ErrorKind::WouldBlock
+                && let Err(error) = self.accept_all(secretbox, &mut connections)
             {
                 log::warn("cannot accept a connection", &[("error", &error)]);
                 accept_from = Instant::now() + EXHAUSTED_PAUSE;
@@ -91,6 +93,19 @@ impl Listener {
             new_peer: accepting && watched.last().is_some_and(|listener| listener.ready),
             connections: watched[..connections.len()].iter().map(|item| item.ready).collect(),
         }
+    }
+
+    /// Takes in those that wait, up to a bound, so that those who are in have their turn too.
+    fn accept_all(&self, secretbox: &Secretbox, connections: &mut Vec<Connection>) -> io::Result<()> {
+        for _ in 0..ACCEPTS_MAX {
+            match self.accept(secretbox, connections) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+                Ok(()) if connections.len() == CONNECTIONS_MAX => break,
+                Ok(()) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes one peer in, or shows it out before it has said anything.

@@ -84,6 +84,7 @@ pub fn make(manager: Manager, file: &Path) -> Result<ServiceFile, Vec<Error>> {
     (host.runtime_directory, host.state_directory) = (None, None);
     if scope == Scope::System {
         host.root = true;
+        host.find_user = startup::find_user_for_root;
         host.home = sys::user_by_id(0).map_or_else(|| "/root".into(), |root| root.home);
         (host.xdg_runtime_dir, host.xdg_state_home) = (None, None);
     }

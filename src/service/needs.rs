@@ -20,6 +20,8 @@ const SEND_MAIL: [&str; 4] = ["sendmail", "mail", "mailx", "s-nail"];
 /// What to leave open in a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
+    /// Tasks have a `user`.
+    pub other_users: bool,
     pub users: bool,
     pub priorities: bool,
     pub owners: bool,
@@ -31,6 +33,7 @@ impl Needs {
         let steps: Vec<&Step> = enabled(plan).flat_map(|task| task.commands()).collect();
         let mention = |names: &[&str]| steps.iter().any(|step| mentions(plan, step, names));
         Needs {
+            other_users: steps.iter().any(|step| step.user.is_some()),
             users: mention(&CHANGE_USERS),
             priorities: mention(&CHANGE_PRIORITIES),
             owners: steps.iter().any(|step| KEEP_OWNERS.contains(&program(plan, step))),
@@ -63,9 +66,15 @@ mod tests {
 
     #[test]
     fn restic_needs_nothing_more() {
-        let nothing = Needs { users: false, priorities: false, owners: false, mail: false };
+        let nothing = Needs { other_users: false, users: false, priorities: false, owners: false, mail: false };
         assert_eq!(needs("[restic, backup, /home/nice-photos, --tag=mail]"), nothing);
         assert_eq!(needs("[sh, -c, 'tar -cz /etc | gpg -c > /mnt/a']"), nothing);
+    }
+
+    #[test]
+    fn a_task_with_a_user_needs_to_become_that_user() {
+        let plan = plan("tasks: [{name: t, user: me, command: [restic, check]}]");
+        assert!(Needs::of(&plan).other_users);
     }
 
     #[test]

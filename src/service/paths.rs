@@ -60,7 +60,10 @@ fn is_runtime(folder: &Path) -> bool {
 pub fn writable(plan: &Plan, facts: &Facts) -> Vec<PathBuf> {
     let mut all: BTreeSet<PathBuf> = to_make(plan, facts).into_iter().collect();
     all.extend(plan.metrics_file.iter().filter_map(|file| file.parent()).map(Path::to_owned));
-    all.extend(KEPT_IN_HOME.map(|name| facts.home.join(name)));
+    let users = enabled(plan).flat_map(|task| task.commands()).filter_map(|step| step.user.as_ref());
+    for home in users.map(|user| Path::new(&user.home)).chain([facts.home.as_path()]) {
+        all.extend(KEPT_IN_HOME.map(|name| home.join(name)));
+    }
     all.extend(named(plan));
     if Needs::of(plan).mail {
         all.extend(MAIL.map(PathBuf::from));

@@ -26,6 +26,7 @@ pub fn system_unit(plan: &Plan, facts: &Facts) -> String {
         ("state_directory", state_directory.into_iter().collect()),
         ("writable", writable.collect()),
         ("capabilities", vec![capabilities(needs)]),
+        ("runtime_mode", vec![if needs.other_users { "0711" } else { "0700" }.to_owned()]),
         ("restrict_suid", vec![if needs.owners { "no" } else { "yes" }.to_owned()]),
         ("system_calls", system_calls(needs).into_iter().collect()),
     ]);
@@ -72,16 +73,23 @@ fn credential_names(plan: &Plan) -> Vec<&str> {
 }
 
 fn capabilities(needs: Needs) -> String {
-    let mut text = CAPABILITIES.to_owned();
-    for (needed, names) in [(needs.users, " CAP_SETUID CAP_SETGID CAP_KILL"), (needs.owners, " CAP_CHOWN CAP_FSETID")] {
-        text.push_str(if needed { names } else { "" });
-    }
-    text
+    let all = [
+        (needs.users || needs.other_users, " CAP_SETUID CAP_SETGID CAP_KILL"),
+        (needs.owners || needs.other_users, " CAP_CHOWN"),
+        (needs.owners, " CAP_FSETID"),
+    ];
+    let needed = all.iter().filter(|(needed, _)| *needed).map(|(_, names)| *names);
+    std::iter::once(CAPABILITIES).chain(needed).collect()
 }
 
 fn system_calls(needs: Needs) -> Option<String> {
-    let all =
-        [(needs.users, "@setuid setgroups setgroups32"), (needs.owners, "@chown"), (needs.priorities, "@resources")];
+    let all = [
+        (needs.users || needs.other_users, "@setuid setgroups setgroups32"),
+        // A launcher gives up its capabilities and gives its pipes away.
+        (needs.other_users, "capset fchown"),
+        (needs.owners, "@chown"),
+        (needs.priorities, "@resources"),
+    ];
     let needed: Vec<&str> = all.iter().filter(|(needed, _)| *needed).map(|(_, names)| *names).collect();
     (!needed.is_empty()).then(|| needed.join(" "))
 }

@@ -1,13 +1,15 @@
 //! `file:` and `credential:` sources.
 //!
 //! What a path names is judged by its opened descriptor, so that it cannot be another file by
-//! the time it is read.
+//! the time it is read, and the way to it as that to a program: who could put another file there
+//! would choose the secret.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::program;
 use crate::secret::{Secret, read_value};
 use crate::sys::{self, Arena};
 
@@ -19,7 +21,7 @@ use super::{Reason, Remark};
 pub(super) fn ask(path: &Path, arena: &'static Arena) -> Result<(Secret, Option<Remark>), Reason> {
     let who = "its file";
     let (mut file, about) = open(path, who)?;
-    let remark = judge(&about)?;
+    let remark = judge(&about)?.or(judge_way(path, who)?);
     let secret = read_value(arena, &mut file).map_err(|error| error.into_reason(who))?;
     Ok((secret, remark))
 }
@@ -52,6 +54,18 @@ fn open(path: &Path, who: &str) -> Result<(File, Metadata), Reason> {
         return Err(Reason::wrong(format!("{who} is not a regular file")));
     }
     Ok((file, about))
+}
+
+/// Whom the folders and links on the way to a file trust.
+fn judge_way(path: &Path, who: &str) -> Result<Option<Remark>, Reason> {
+    let way = program::trust_walk(path).map_err(|error| {
+        let reason = Reason::wrong(format!("{who}: {error}"));
+        error.hint.into_iter().fold(reason, Reason::hint)
+    })?;
+    Ok(way.into_iter().next().map(|warning| {
+        let remark = Remark::new(format!("{who}: {}: {}", warning.object, warning.what));
+        warning.hint.into_iter().fold(remark, Remark::hint)
+    }))
 }
 
 /// Whom a file's owner and mode trust.

@@ -1,6 +1,6 @@
 //! What only Linux has: memfd_secret, sealed memfds, pidfds, /proc.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::mem;
@@ -89,6 +89,14 @@ fn clock(id: libc::clockid_t) -> Duration {
     // SAFETY: `time` outlives the call, and both clocks always exist.
     unsafe { libc::clock_gettime(id, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Whether more than owner, group and others have permissions of their own on the file at `path` (acl(5)).
+pub fn has_access_list(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: both names are C strings; without room for the value the call only tells its length.
+    let len = unsafe { libc::getxattr(path.as_ptr(), c"system.posix_acl_access".as_ptr(), std::ptr::null_mut(), 0) };
+    len > 0
 }
 
 /// Names this boot of this machine (random(4)).

@@ -43,17 +43,17 @@ pub use descriptor::{
     receive_with_descriptors, send_with_descriptors, set_nonblocking,
 };
 pub use environment::{overwrite_variable, variables};
-pub use memory::{give_back_memory, share_one_heap};
+pub use memory::{give_back_heap, give_back_program, share_one_heap};
 pub use os::{
     LauncherImage, OpenProgram, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
-    give_pipe, machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
+    give_pipe, has_access_list, machine_id, peer, pids, process, send_signal_in_session, socket_address, was_given,
 };
 pub use process::{
     ExitKind, Process, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
     wait_without_reaping,
 };
 pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, terminal_width, wait_for_line};
-pub use user::{become_user, effective_uid, group_is_private, groups_of};
+pub use user::{User, become_user, effective_uid, group_is_private, groups_of};
 
 use std::io;
 

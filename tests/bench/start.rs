@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cron::Cron;
 use crate::figure::{Figure, Limit, Samples, Unit};
-use crate::sandbox::{Sandbox, proportional_memory};
+use crate::sandbox::{Sandbox, effort, proportional_memory};
 
 /// How often each start is measured, with so many tasks, and how much longer than `/bin/true` it may take.
 const STARTS: [(usize, usize, f64); 3] = [(1, 40, 3.0), (1_000, 20, 15.0), (10_000, 7, 150.0)];
@@ -66,7 +66,8 @@ pub fn memory() -> Vec<Figure> {
     [(1, 1.2), (1_000, 2.5)].map(figure).into()
 }
 
-/// Memory and the first start of all, which also writes the ledger anew.
+/// Memory, the first start of all, which also writes the ledger anew, and what it costs the daemon to wake and run the
+/// one task that is due while all others wait.
 pub fn growth() -> Vec<Figure> {
     let figures = |count| {
         let sandbox = Sandbox::new();
@@ -77,14 +78,29 @@ pub fn growth() -> Vec<Figure> {
         });
         let first = Samples::new(starts.collect());
         let memory = Samples::one(settled_memory(&sandbox));
+        let beat = "  - {name: beat, schedule: \"@every 1s\", command: [/bin/true]}\n";
+        sandbox.config("", &(tasks(count) + beat));
+        let wakes = Samples::one(cpu_of_a_second(&sandbox));
         [
+            Figure::new(format!("growth: CPU of a wake, {count} tasks wait"), Unit::Milliseconds, wakes),
             Figure::new(format!("growth: first start, {count} tasks"), Unit::Milliseconds, first),
             Figure::new(format!("growth: proportional memory, {count} tasks"), Unit::Megabytes, memory),
         ]
     };
     let pairs = [10, 100, 1_000, 10_000].map(figures);
-    let of = |kind: usize| pairs.iter().map(move |pair| pair[kind].clone());
-    of(0).chain(of(1)).collect()
+    let of = |kind: usize| pairs.iter().map(move |figures| figures[kind].clone());
+    of(1).chain(of(2)).chain(of(0)).collect()
+}
+
+/// The time on a processor, in milliseconds, of the daemon's lasting threads for each of some seconds with one run in
+/// each.
+fn cpu_of_a_second(sandbox: &Sandbox) -> f64 {
+    const SECONDS: u32 = 5;
+    let daemon = sandbox.daemon();
+    daemon.wait_for("run ended task=beat");
+    let before = effort(daemon.pid()).cpu;
+    thread::sleep(Duration::from_secs(1) * SECONDS);
+    milliseconds(effort(daemon.pid()).cpu - before) / f64::from(SECONDS)
 }
 
 fn settled_memory(sandbox: &Sandbox) -> f64 {

@@ -292,6 +292,47 @@ tasks:
 }
 
 #[test]
+fn a_daemon_that_still_stops_the_runs_of_a_dead_one_can_be_stopped_itself() {
+    let config = |grace: &str| {
+        format!(
+            r#"
+tasks:
+  - name: stubborn
+    schedule: "@yearly"
+    stop_grace: {grace}
+    command: [sh, -c, 'trap "" INT; echo $$ > pid; touch began; while :; do sleep 0.05; done']
+  - name: other
+    schedule: "@start"
+    command: [touch, ran]
+"#
+        )
+    };
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon(&config("1h"));
+    let mut run = sandbox.backupnizza(["run", "stubborn", "--detach"]);
+    run.env("BACKUPNIZZA_SOCKET", sandbox.socket());
+    finish(run).expect(0);
+    sandbox.await_file("began");
+    let survivor = sandbox.read("pid").trim().parse().expect("a pid");
+    daemon.wait_for_end("other");
+    daemon.signal("KILL");
+    daemon.wait();
+    fs::remove_file(sandbox.path("ran")).expect("to be there");
+
+    let mut second = sandbox.daemon_unready(&config("1h"));
+    second.wait_for(&["a run survived its daemon", "task=stubborn"]);
+    second.stop();
+    assert!(is_alive(survivor), "its grace is an hour");
+    assert!(!sandbox.path("ran").exists(), "no task begins before it is gone");
+
+    let mut third = sandbox.daemon(&config("0s"));
+    assert_eq!(session_members(survivor), []);
+    assert!(third.wait_for_end("stubborn").contains("outcome=crashed"), "{}", third.log());
+    sandbox.await_file("ran");
+    third.stop();
+}
+
+#[test]
 fn a_configuration_that_others_can_write_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::new();

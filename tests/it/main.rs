@@ -41,6 +41,10 @@ mod borg;
 mod rclone;
 mod restic;
 
+// What it costs, in counts; the times are in tests/bench.
+#[cfg(target_os = "linux")]
+mod cost;
+
 // The code itself, and what is said about it.
 mod crates;
 mod readme;

@@ -270,6 +270,7 @@ fn a_client_that_others_could_exchange_is_refused_at_the_start() {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("its mode");
     let finished = finish(command).expect(1);
     assert!(finished.stderr.contains("open: writable by"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("-m 0711"), "{}", finished.stderr);
 }
 
 #[test]

@@ -98,6 +98,24 @@ fn the_system_unit_opens_what_the_tasks_write_and_gives_them_time() {
 }
 
 #[test]
+fn the_system_unit_lets_root_become_the_users_of_tasks() {
+    let sandbox = Sandbox::new();
+    let config = "tasks: [{name: t, user: nobody, command: [\"true\"]}]";
+    let (unit, _) = service_file(&sandbox, &["systemd", "--system"], config);
+    for line in [
+        "CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN",
+        "SystemCallFilter=@setuid setgroups setgroups32 capset fchown",
+        "RuntimeDirectoryMode=0711",
+    ] {
+        assert!(unit.lines().any(|found| found == line), "{line}: {unit}");
+    }
+    if needs("systemd-analyze") {
+        let file = sandbox.write("backupnizza.service", &unit);
+        assert_eq!(analyze(&sandbox, &["verify", "--man=no", "--system"], &file), "");
+    }
+}
+
+#[test]
 fn the_users_unit_is_for_the_user() {
     let sandbox = Sandbox::new();
     let (unit, advice) = service_file(&sandbox, &["systemd", "--user"], CONFIG);

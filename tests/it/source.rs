@@ -396,6 +396,21 @@ fn a_file_of_a_group_is_a_warning_and_one_of_another_user_wrong() {
 }
 
 #[test]
+fn a_file_that_others_could_put_another_in_place_of_is_wrong() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.write("open/key", "correct horse");
+    let folder = path.parent().expect("a folder");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("its mode");
+    std::os::unix::fs::symlink("open/key", sandbox.path("link")).expect("a link");
+    for source in ["file: ~/open/key", "file: ~/link"] {
+        let said = error(&sandbox, source);
+        assert!(said.contains("secret s0: its file: ") && said.contains("/open: writable by everyone"), "{said}");
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).expect("its mode");
+    check(&sandbox, &["file: ~/open/key"]).expect(0);
+}
+
+#[test]
 fn a_credential_is_read_from_the_folder_of_the_service_manager() {
     let sandbox = Sandbox::new();
     let path = sandbox.write("credentials/rest-password", "correct horse");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::harness::{Sandbox, finish};
+use crate::harness::{Sandbox, finish, needs, not_tested};
 
 /// Makes `link` lead to `target`, without an instant in which it leads nowhere.
 fn turn(link: &Path, target: &str) {
@@ -111,4 +111,23 @@ tasks:
     finish(stop).expect(0);
     daemon.wait_for(&["run ended", "task=t", "stopped"]);
     assert_eq!(sandbox.read("order"), "restic\nrestic ends\nhelper\n");
+}
+
+/// Its group is the owner's own, but the permission of that group is the limit of all whom the list names.
+#[test]
+fn others_whom_an_access_list_lets_write_a_program_are_told_of() {
+    if !needs("setfacl") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let tool = sandbox.script("bin/tool", "#!/bin/sh\n");
+    let mut list = sandbox.command("setfacl");
+    list.args(["-m", "u:12345:rwx"]).arg(&tool);
+    if finish(list).status != 0 {
+        return not_tested("the temporary folder's file system has no access lists");
+    }
+    sandbox.config("tasks: [{name: t, schedule: \"@daily\", command: [tool]}]");
+    let checked = finish(sandbox.backupnizza(["check", "backup.yaml"])).expect(0);
+    assert!(checked.stderr.contains("bin/tool: writable by its group"), "{}", checked.stderr);
+    assert!(checked.stderr.contains("by others that its access list names"), "{}", checked.stderr);
 }
