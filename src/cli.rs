@@ -364,7 +364,8 @@ impl Words {
                 Arg::Long(name) if WITH_VALUE.contains(&name) => {
                     let name = name.to_owned();
                     let value = parser.value().map_err(|error| usage("", error))?;
-                    if value.is_empty() {
+                    // An empty schedule is wrong as schedules are.
+                    if value.is_empty() && name != "schedule" {
                         return Err(usage("", format!("--{name} takes a value that is not empty")));
                     }
                     words.options.push((name, Some(value)));

@@ -31,6 +31,7 @@ fn thousands_of_runs_that_are_due_in_the_same_second_all_run_in_order_a_few_at_o
         });
     }
     assert!(threads < 100 && descriptors < 400, "{threads} threads, {descriptors} descriptors");
+    daemon.wait_for_lines(count, &["run ended"]);
     eventually("all to be given back", || (entries(&daemon, "task") < 30 && entries(&daemon, "fd") < 40).then_some(()));
     daemon.stop();
     let (mut running, mut most, mut started) = (0, 0, 0);
