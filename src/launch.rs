@@ -346,7 +346,8 @@ fn receive(socket: &mut UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     if !(Header::BYTES..=FRAME_MAX).contains(&len) || descriptors.is_empty() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    // Of its final size at once, so that no copy is left behind.
+    // Ordinary memory: nobody may look into this process, and all of it goes with the exec, by which the program is given
+    // the same. Of its final size at once, so that no copy is left behind where there is no exec.
     let mut frame = vec![0; len];
     socket.read_exact(&mut frame)?;
     Ok((frame, descriptors))

@@ -158,7 +158,14 @@ impl Scheduler {
     /// On a report, or on the time that has passed without one.
     fn handle(&mut self, report: Option<Report>) {
         match report {
-            Some(Report::Agenda(event)) => self.tell(event),
+            Some(Report::Agenda(event)) => {
+                let are_new_secrets = matches!(event, Event::SecretsAvailable(_));
+                self.tell(event);
+                // Nobody may be left who could print the old ones.
+                if are_new_secrets && self.conditions.asked == 0 && self.hooks.are_done() {
+                    self.keeper.let_go(self.runs.keys().min().copied());
+                }
+            }
             Some(Report::EndingSignal) => self.signalled(),
             Some(Report::Control(request, client)) => self.answer(request, client),
             None => {
@@ -405,8 +412,9 @@ impl Scheduler {
             tail.push_str(record.tail());
             last_line = record.last_line().map(str::to_owned);
         }
-        self.desk.ended(ended, last_line.as_deref());
+        // Before anybody hears of the end, and perhaps asks for new values.
         self.keeper.let_go(self.runs.keys().min().copied());
+        self.desk.ended(ended, last_line.as_deref());
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
         runner::log_end(task, ended.run, &end, ended.took);
         self.counts.count(ended.task, ended.outcome);

@@ -108,9 +108,10 @@ impl Space {
         Ok(())
     }
 
-    /// First fit.
+    /// Best fit, so that short values do not break up the room for long ones.
     fn take(&mut self, size: usize) -> Option<NonNull<u8>> {
-        let index = self.free.iter().position(|range| range.len >= size)?;
+        let fitting = self.free.iter().enumerate().filter(|(_, range)| range.len >= size);
+        let (index, _) = fitting.min_by_key(|(_, range)| range.len)?;
         let range = self.free[index];
         if range.len == size {
             self.free.remove(index);

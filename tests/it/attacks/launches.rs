@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::process::Command;
 
 use super::{SECRET, start, text, thief};
 use crate::harness::{Daemon, Sandbox, eventually, is_root};
@@ -20,40 +21,44 @@ fn config(program: &str, launches: usize) -> String {
     )
 }
 
-/// Starts the daemon, then the thief on it, then the steps; returns what the thief says.
-fn watch(sandbox: &Sandbox, thief: &Path, how: &str, config: &str, until: impl FnOnce(&Daemon)) -> String {
-    sandbox.write("vault", SECRET);
-    sandbox.write("needle", SECRET);
-    let mut daemon = sandbox.daemon(config);
-    let (needle, stop) = (sandbox.path("needle"), sandbox.path("stop"));
+/// Starts the victim's daemon, then the attacker's thief on it, then the steps; returns what the thief says.
+fn watch(victim: &Sandbox, attacker: &Sandbox, how: &str, config: &str, until: impl FnOnce(&Daemon)) -> String {
+    victim.write("vault", SECRET);
+    attacker.write("needle", SECRET);
+    let mut daemon = victim.daemon(config);
+    let (thief, needle, stop) = (attacker.path("bin/thief"), attacker.path("needle"), attacker.path("stop"));
     let pid = daemon.pid().to_string();
-    let said = sandbox.path("said");
     let script = "exec \"$0\" watch \"$@\" > said";
-    let watching = start(sandbox, Path::new("sh"), ["-c", script, text(thief), &pid, text(&needle), text(&stop), how]);
+    let words = ["-c", script, text(&thief), &pid, text(&needle), text(&stop), how];
+    let watching = start(attacker, Path::new("sh"), words);
+    let said = attacker.path("said");
     eventually("the thief to watch", || {
         fs::read_to_string(&said).is_ok_and(|said| said.starts_with("watching")).then_some(())
     });
-    sandbox.signal("go");
+    victim.signal("go");
     until(&daemon);
-    sandbox.signal("stop");
+    attacker.signal("stop");
     watching.finish().expect(0);
     daemon.stop();
-    sandbox.read("said")
+    attacker.read("said")
 }
 
 #[test]
 fn a_thief_that_watches_every_process_reads_nothing_from_200_launches() {
     let sandbox = Sandbox::of_ordinary_user();
-    let Some(thief) = thief(&sandbox) else { return };
+    if thief(&sandbox).is_none() {
+        return;
+    }
     // A tool that nobody can look into either, so that whatever the thief gets is a launcher's. It
     // lives as long as it takes to be noticed.
     let tool = sandbox.path("bin/tool");
-    fs::copy("/bin/true", &tool).expect("a tool");
+    let copied = Command::new("cp").arg("/bin/true").arg(&tool).status();
+    assert!(copied.is_ok_and(|status| status.success()), "a tool");
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o111)).expect("its mode");
     if is_root() {
         chown(&tool, Some(0), Some(0)).expect("to be root's");
     }
-    let said = watch(&sandbox, &thief, "thorough", &config("tool", LAUNCHES), |daemon| {
+    let said = watch(&sandbox, &sandbox, "thorough", &config("tool", LAUNCHES), |daemon| {
         assert!(daemon.wait_for_end("t").contains("outcome=success"), "{}", daemon.log());
     });
     assert!(!said.contains("launchers 0 "), "the thief has seen none: {said}");
@@ -64,9 +69,11 @@ fn a_thief_that_watches_every_process_reads_nothing_from_200_launches() {
 #[test]
 fn the_thief_can_read_what_a_tool_was_given_as_a_value() {
     let sandbox = Sandbox::of_ordinary_user();
-    let Some(thief) = thief(&sandbox) else { return };
+    if thief(&sandbox).is_none() {
+        return;
+    }
     sandbox.script("bin/tool", "#!/bin/sh\nawait stop\n");
-    let said = watch(&sandbox, &thief, "thorough", &config("tool", 1), |_| {
+    let said = watch(&sandbox, &sandbox, "thorough", &config("tool", 1), |_| {
         eventually("the thief to get it", || sandbox.read("said").contains("stolen").then_some(()));
     });
     assert!(said.contains("\nstolen\n"), "{said}");
@@ -84,18 +91,27 @@ fn what_the_thief_gets_by_each_way_of_delivery() {
         ("as: value", "", "{secret: vault, as: value}", "true"),
     ];
     for (way, stdin, variable, script) in ways {
-        let sandbox = Sandbox::of_ordinary_user();
-        let Some(thief) = thief(&sandbox) else { return };
         let environment = if variable.is_empty() { String::new() } else { format!("environment: {{V: {variable}}}, ") };
-        let step = format!("{{{stdin}{environment}command: [sh, -c, 'sleep 0.05; {script}']}}");
-        let steps: String = (0..LAUNCHES)
-            .map(|number| format!("      - {}\n", step.replacen('{', &format!("{{name: s{number}, "), 1)))
-            .collect();
+        let step = |number| {
+            format!("      - {{name: s{number}, {stdin}{environment}command: [sh, -c, 'sleep 0.05; {script}']}}\n")
+        };
+        let steps: String = (0..LAUNCHES).map(step).collect();
         let yaml = format!(
             "secrets: [{{name: vault, file: ~/vault}}]\ntasks:\n  - name: t\n    schedule: \"@start\"\n    on_error: continue\n    steps:\n      - [await, ~/go]\n{steps}"
         );
-        let said = watch(&sandbox, &thief, "fast", &yaml, |daemon| drop(daemon.wait_for_end("t")));
-        let lines: Vec<&str> = said.lines().filter(|line| *line != "stolen").collect();
-        writeln!(io::stderr(), "{way}: {lines:?}").expect("standard error");
+        let report = |whose: &str, said: String| {
+            let haul = said.lines().filter(|line| line.contains(' ')).collect::<Vec<_>>().join(", ");
+            writeln!(io::stderr(), "{way}, {whose}: {haul}").expect("standard error");
+        };
+        let (attacker, roots) = (Sandbox::of_ordinary_user(), Sandbox::new());
+        if thief(&attacker).is_none() {
+            return;
+        }
+        let to_its_end = |daemon: &Daemon| drop(daemon.wait_for_end("t"));
+        report("the same user", watch(&attacker, &attacker, "fast", &yaml, to_its_end));
+        if is_root() {
+            fs::remove_file(attacker.path("stop")).expect("to watch again");
+            report("another user", watch(&roots, &attacker, "fast", &yaml, to_its_end));
+        }
     }
 }
