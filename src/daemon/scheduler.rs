@@ -144,13 +144,10 @@ impl Scheduler {
         self.records.finish();
     }
 
-    /// All is done that was to be done; `in_vain` says that no report had come.
+    /// All is done that was to be done; `in_vain` says that no report had come. What the looks at the clock need stays.
     fn rest(&mut self, in_vain: bool) {
         if in_vain && !self.at_rest {
-            sys::give_back_heap();
-        }
-        if in_vain {
-            sys::give_back_program();
+            sys::give_back_memory();
         }
         self.at_rest = in_vain;
     }

@@ -191,7 +191,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
         Step {
             name,
             program,
-            arguments,
+            arguments: self.pools.arguments.share(arguments),
             environment: self.pools.environments.share(environment),
             pass_environment: context.pass_environment.clone(),
             stdin: spec.line.stdin,

@@ -272,7 +272,7 @@ pub struct Step {
     pub name: String,
     pub program: ProgramId,
     /// Without the program's name itself; `~` is expanded.
-    pub arguments: Vec<String>,
+    pub arguments: Arc<[String]>,
     /// In order of name, each name once, layers merged.
     pub environment: Arc<[(String, Value)]>,
     pub pass_environment: PassEnvironment,

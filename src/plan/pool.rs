@@ -12,6 +12,7 @@ const LATEST_MAX: usize = 8;
 /// The parts of steps that are shared.
 #[derive(Default)]
 pub(super) struct Pools {
+    pub arguments: Pool<[String]>,
     pub environments: Pool<[(String, Value)]>,
     pub directories: Pool<Path>,
     pub exit_codes: Pool<ExitCodes>,

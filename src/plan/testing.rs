@@ -62,7 +62,7 @@ pub fn step(stdin: Option<SecretId>) -> Step {
     Step {
         name: "step".to_string(),
         program: ProgramId(0),
-        arguments: Vec::new(),
+        arguments: [].into(),
         environment: [].into(),
         pass_environment: PassEnvironment::Named(Vec::new()),
         stdin,

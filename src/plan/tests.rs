@@ -138,7 +138,7 @@ tasks:
     );
     let hooks = &plan.tasks[0].policy.hooks;
     let failure = hooks.failure.as_ref().expect("a hook from the defaults");
-    assert_eq!(failure.arguments, ["failed"]);
+    assert_eq!(*failure.arguments, ["failed"]);
     assert_eq!((failure.name.as_str(), variables(failure).as_str()), ("failure", ""));
     assert_eq!(failure.timeout, Some(Duration::from_secs(60)));
     assert_eq!(*failure.working_directory, *Path::new("/srv"));
@@ -241,7 +241,7 @@ fn words_of_a_command_stay_as_they_are_written() {
     let plan = plan("tasks: [{name: t, command: [x, 14, 0x10, 1.50, True, 1e3, ~, ~/a, '~', null, 'null', '', ~b]}]");
     let expected =
         ["14", "0x10", "1.50", "True", "1e3", "/home/user", "/home/user/a", "/home/user", "null", "null", "", "~b"];
-    assert_eq!(plan.tasks[0].steps[0].arguments, expected);
+    assert_eq!(*plan.tasks[0].steps[0].arguments, expected);
 }
 
 #[test]

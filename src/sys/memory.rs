@@ -13,15 +13,11 @@ mod gnu {
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     }
 
-    /// Gives back the free pages of the heap (malloc_trim(3)).
-    pub fn give_back_heap() {
+    /// Gives back what only the last events needed: free pages of the heap (malloc_trim(3)), and the pages of the program
+    /// that it ran through.
+    pub fn give_back_memory() {
         // SAFETY: malloc_trim takes an integer, and touches free memory alone.
         unsafe { libc::malloc_trim(0) };
-    }
-
-    /// Gives back the pages of the program that it ran through lately. They come back when they are needed, one by one
-    /// and most likely out of the kernel's cache.
-    pub fn give_back_program() {
         // SAFETY: the callback is called before this returns, and takes no data.
         unsafe { libc::dl_iterate_phdr(Some(forget_pages), ptr::null_mut()) };
     }
@@ -50,7 +46,7 @@ mod gnu {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub use gnu::{give_back_heap, give_back_program, share_one_heap};
+pub use gnu::{give_back_memory, share_one_heap};
 
 /// Other C libraries have no such thing to be asked for.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
@@ -58,8 +54,4 @@ pub fn share_one_heap() {}
 
 /// As `share_one_heap`.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn give_back_heap() {}
-
-/// As `share_one_heap`.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn give_back_program() {}
+pub fn give_back_memory() {}
