@@ -27,7 +27,10 @@ impl Records {
     /// Starts the thread. What the agenda asked for is answered in `reports`.
     pub fn start(ledger: Arc<Ledger>, reports: Sender<Report>) -> Result<Records, Error> {
         let (batches, inbox) = mpsc::channel();
-        let write = move || inbox.into_iter().for_each(|batch| write(&ledger, &batch, &reports));
+        let write = move || {
+            compact(&ledger);
+            inbox.into_iter().for_each(|batch| write(&ledger, &batch, &reports));
+        };
         let writer = thread::Builder::new().name("ledger".to_owned()).spawn(write);
         Ok(Records { batches, writer: writer.map_err(|error| Error::new("the ledger", error))? })
     }
@@ -46,6 +49,12 @@ impl Records {
     pub fn finish(self) {
         drop(self.batches);
         let _ = self.writer.join();
+    }
+}
+
+fn compact(ledger: &Ledger) {
+    if let Some(Err(error)) = guarded("ledger", || ledger.compact()) {
+        log::warn("the ledger could not be compacted", &[("error", &error)]);
     }
 }
 

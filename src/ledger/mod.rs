@@ -47,8 +47,6 @@ pub enum Notice {
     /// The ledger was damaged and lies at `path` now. With `kept`, all that was synced could still be read;
     /// otherwise all tasks start from now.
     SetAside { path: PathBuf, why: String, kept: bool },
-    /// No snapshot could be written; the ledger goes on growing.
-    NotCompacted { why: String },
 }
 
 impl fmt::Display for Notice {
@@ -59,7 +57,6 @@ impl fmt::Display for Notice {
                 let rest = if *kept { "nothing synced is lost" } else { "all tasks start from now" };
                 write!(f, "the ledger was damaged ({why}), set aside as {}; {rest}", path.display())
             }
-            Notice::NotCompacted { why } => write!(f, "the ledger could not be compacted: {why}"),
         }
     }
 }
@@ -87,18 +84,19 @@ struct Disk {
 }
 
 impl Ledger {
-    /// Opens the ledger of `folder`, or begins one. `wall` names a damaged file that is set aside.
+    /// Opens the ledger of `folder`. `wall` names a damaged file that is set aside. No disk is waited for: what is there is
+    /// gone on with until `compact`, and where nothing is the first records begin it.
     ///
     /// # Errors
-    /// If a damaged file cannot even be set aside. A full disk is no error yet.
+    /// If it cannot be opened for writing, or a damaged file cannot even be set aside. A full disk is no error yet.
     pub fn open(folder: &Path, wall: DateTime<Utc>) -> Result<(Ledger, Vec<Notice>), Error> {
         let path = folder.join(NAME);
         let mut notices = Vec::new();
-        let mut usable = false;
+        let mut is_usable = false;
         let found = match read_regular(&path) {
             Ok(None) => Replay { state: State::default(), length: 0, epoch: 0, damage: None },
             Ok(Some(bytes)) => {
-                usable = true;
+                is_usable = true;
                 replay(&bytes)
             }
             Err(why) => Replay::nothing(why),
@@ -107,7 +105,7 @@ impl Ledger {
             None => {}
             Some(replay::Damage::Torn { bytes }) => notices.push(Notice::TornTail { bytes }),
             Some(replay::Damage::Damaged { why, kept }) => {
-                usable = false;
+                is_usable = false;
                 let path = set_aside(&path, wall)?;
                 notices.push(Notice::SetAside { path, why, kept });
             }
@@ -121,11 +119,8 @@ impl Ledger {
             index: 0,
             compact_at: COMPACT_AT,
         };
-        if let Err(error) = disk.compact(&snapshot(&found.state)) {
-            notices.push(Notice::NotCompacted { why: error.to_string() });
-            if usable {
-                disk.go_on(&path).map_err(|error| Error::new(path.display(), error))?;
-            }
+        if is_usable {
+            disk.go_on(&path).map_err(|error| Error::new(path.display(), error))?;
         }
         Ok((Ledger { disk: Mutex::new(disk), state: Mutex::new(found.state) }, notices))
     }
@@ -133,6 +128,16 @@ impl Ledger {
     /// All that was appended so far.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the file by a snapshot of the state.
+    ///
+    /// # Errors
+    /// If none could be written; then the file goes on growing.
+    pub fn compact(&self) -> io::Result<()> {
+        let mut disk = self.disk();
+        let text = snapshot(&self.state());
+        disk.compact(&text)
     }
 
     /// Appends `records` and syncs them, all at once.
@@ -225,12 +230,10 @@ impl Disk {
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Goes on with the file as it is, because no new one could be written.
+    /// Goes on with the file as it is; what was torn off its end is cut away before anything is written behind it.
     fn go_on(&mut self, path: &Path) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        file.set_len(self.length)?;
-        file.sync_all()?;
-        self.file = Some(file);
+        self.file = Some(OpenOptions::new().read(true).write(true).open(path)?);
+        self.ragged = true;
         self.epoch += 1;
         self.index = 0;
         Ok(())
