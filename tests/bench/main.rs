@@ -32,7 +32,7 @@ const SUBJECTS: [Subject; 8] = [
     ("redemption", "15 s", redemption::figures),
     ("start", "20 s", start::figures),
     ("output", "30 s", output::figures),
-    ("memory", "5 s", start::memory),
+    ("memory", "1 minute", start::memory),
     ("waiting", "5 minutes", waiting::figures),
     ("growth-tasks", "30 s", start::growth),
     ("growth-tokens", "15 s", redemption::growth),

@@ -63,7 +63,19 @@ pub fn memory() -> Vec<Figure> {
             None => figure,
         }
     };
-    [(1, 1.2), (1_000, 2.5)].map(figure).into()
+    let [one, thousand] = [(1, 1.2), (1_000, 2.5)].map(figure);
+    vec![one, thousand, memory_after_a_minute()]
+}
+
+/// With what the looks at the clock need. Alone: daemons of the same file share its pages, and each would count a part.
+fn memory_after_a_minute() -> Figure {
+    crate::say("memory: one minute idle");
+    let sandbox = Sandbox::new();
+    sandbox.config("", &tasks(1));
+    let daemon = sandbox.daemon();
+    thread::sleep(Duration::from_secs(62));
+    let memory = Samples::one(proportional_memory(daemon.pid()));
+    Figure::new("proportional memory, idle for a minute, 1 task", Unit::Megabytes, memory).limit(Limit::AtMost(1.2))
 }
 
 /// Memory, the first start of all, which also writes the ledger anew, and what it costs the daemon to wake and run the

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cron::Cron;
 use crate::figure::{Figure, Limit, Samples, Unit};
-use crate::sandbox::{Daemon, Effort, Sandbox, effort, proportional_memory, stamp_program, stamps};
+use crate::sandbox::{Daemon, Effort, Sandbox, effort, stamp_program, stamps};
 use crate::start;
 
 /// So many minutes, and in each of them so many single starts; every daemon waits a minute for its own.
@@ -61,7 +61,6 @@ pub fn figures() -> Vec<Figure> {
     say("one minute idle");
     thread::sleep(MINUTE);
     let after = [Some(idle_daemon.pid()), cron.as_ref().map(Cron::pid)].map(|pid| pid.map(effort));
-    let memory = Samples::one(proportional_memory(idle_daemon.pid()));
     say(&format!("{MINUTES} minutes of slots"));
     let floors: Vec<(Duration, usize, Vec<Duration>)> = by_hand.into_iter().map(Sleeper::wait).collect();
     wait_until_second(57);
@@ -82,8 +81,6 @@ pub fn figures() -> Vec<Figure> {
             .limit(Limit::TimesFloor { median: 2.0, p95: None }),
     ];
     figures.extend(idle_minute(&before, &after));
-    let name = "proportional memory after that minute, 1 task";
-    figures.push(Figure::new(name, Unit::Megabytes, memory).limit(Limit::AtMost(1.2)));
     figures
 }
 
