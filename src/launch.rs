@@ -14,11 +14,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use zeroize::Zeroize;
 
 use crate::error::Error;
+use crate::log;
 use crate::plan::RunAs;
 use crate::program::Identity;
 use crate::sys::{self, LauncherImage, OpenProgram};
@@ -43,6 +45,23 @@ const SOCKET_FLOOR: RawFd = FIRST_FILE + FILES_MAX as RawFd;
 /// The most `as: file` secrets of one command.
 pub const FILES_MAX: usize = 32;
 
+/// The executable from which launchers start, made once: when the first needs it, or when there is time for it.
+#[derive(Default)]
+pub struct Image(OnceLock<LauncherImage>);
+
+impl Image {
+    /// Makes it if nobody has; whoever comes meanwhile waits.
+    pub fn get(&self) -> &LauncherImage {
+        self.0.get_or_init(|| {
+            let image = LauncherImage::new();
+            if let Some(reason) = &image.fallback {
+                log::warn("launchers start from a file that others can read", &[("reason", reason)]);
+            }
+            image
+        })
+    }
+}
+
 /// What the launcher becomes.
 pub struct Frame<'a> {
     pub program: &'a Path,
@@ -51,6 +70,8 @@ pub struct Frame<'a> {
     pub umask: u32,
     /// As whom it runs, if not as the daemon's user.
     pub user: Option<&'a RunAs>,
+    /// Whether its output goes into the daemon's own pipes, or where the caller's does.
+    pub has_own_output: bool,
     /// The first is the name by which the program was called.
     pub arguments: Vec<&'a [u8]>,
     /// Each variable in parts that together read `NAME=value`, so that no secret is copied.
@@ -154,6 +175,7 @@ impl Launcher {
         }
         let header = Header {
             umask: frame.umask,
+            has_own_output: u32::from(frame.has_own_output),
             arguments: frame.arguments.len() as u32,
             environment: frame.environment.len() as u32,
             identity: frame.identity.to_bytes(),
@@ -235,6 +257,7 @@ fn write_all_parts(socket: &mut UnixStream, parts: &[&[u8]]) -> io::Result<()> {
 /// The numbers at the head of a frame.
 struct Header {
     umask: u32,
+    has_own_output: u32,
     arguments: u32,
     environment: u32,
     identity: [u8; Identity::BYTES],
@@ -261,11 +284,11 @@ impl Credentials {
 
 impl Header {
     /// Without the user, for whom the numbers of its groups follow.
-    const BYTES: usize = 12 + Identity::BYTES + 4;
+    const BYTES: usize = 16 + Identity::BYTES + 4;
 
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::BYTES);
-        for number in [self.umask, self.arguments, self.environment] {
+        for number in [self.umask, self.has_own_output, self.arguments, self.environment] {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.identity);
@@ -280,17 +303,17 @@ impl Header {
 
     /// The header, and what follows it.
     fn split_off(bytes: &[u8]) -> Option<(Header, &[u8])> {
-        let (numbers, rest) = bytes.split_first_chunk::<12>()?;
+        let (numbers, rest) = bytes.split_first_chunk::<16>()?;
         let (identity, rest) = rest.split_first_chunk()?;
         let (count, rest) = rest.split_first_chunk::<4>()?;
         let (user, rest) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).checked_mul(4)?)?;
-        let [umask, arguments, environment] = words(numbers)[..] else { return None };
+        let [umask, has_own_output, arguments, environment] = words(numbers)[..] else { return None };
         let user = match words(user)[..] {
             [] => None,
             [uid, gid, ref groups @ ..] => Some(Credentials { uid, gid, groups: groups.to_vec() }),
             _ => return None,
         };
-        Some((Header { umask, arguments, environment, identity: *identity, user }, rest))
+        Some((Header { umask, has_own_output, arguments, environment, identity: *identity, user }, rest))
     }
 }
 
@@ -325,7 +348,9 @@ fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, F
     let files = descriptors.len() as RawFd - 1;
     at(Stage::Descriptors, lay_out(descriptors, socket))?;
     if let Some(user) = &received.header.user {
-        at(Stage::User, give_pipes(user, files).and_then(|()| user.take_on()))?;
+        let outputs = if received.header.has_own_output != 0 { 1..3 } else { 1..1 };
+        let pipes = outputs.chain(FIRST_FILE..FIRST_FILE + files);
+        at(Stage::User, give_pipes(user, pipes).and_then(|()| user.take_on()))?;
     }
     at(Stage::Directory, std::env::set_current_dir(OsStr::from_bytes(received.directory.to_bytes())))?;
     sys::set_umask(received.header.umask);
@@ -397,12 +422,9 @@ fn lay_out(descriptors: Vec<OwnedFd>, socket: &UnixStream) -> io::Result<()> {
     sys::close_range(socket + 1, RawFd::MAX)
 }
 
-/// The pipes of its output and of its `as: file` secrets become the user's own.
-fn give_pipes(user: &Credentials, files: RawFd) -> io::Result<()> {
-    for fd in (1..=2).chain(FIRST_FILE..FIRST_FILE + files) {
-        sys::give_pipe(fd, user.uid, user.gid)?;
-    }
-    Ok(())
+/// The daemon's pipes, of output and of `as: file` secrets, become the user's own.
+fn give_pipes(user: &Credentials, mut pipes: impl Iterator<Item = RawFd>) -> io::Result<()> {
+    pipes.try_for_each(|fd| sys::give_pipe(fd, user.uid, user.gid))
 }
 
 /// Opens the program, which must be the file that the daemon looked at.

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,7 @@ use crate::output::Record;
 use crate::plan::{Plan, SecretId, Task, TaskId};
 use crate::runner::{self, Context, Happening, Hook, RunSwitch, Setting, StopOrder, Streams, Try, TryEnd};
 use crate::secretbox::listener::Listener;
+use crate::socket::Reach;
 use crate::startup::{self, Prepared, Sources};
 use crate::sys;
 
@@ -55,7 +56,8 @@ pub fn run(once: Once) -> Result<u8, Vec<Error>> {
     if let Some(command) = once.command {
         loaded.plan.put_in_place(task, once.step.as_deref(), command, &loaded.host.current_dir).map_err(one)?;
     }
-    let folder = PrivateFolder::make(loaded.host.xdg_runtime_dir.as_deref()).map_err(one)?;
+    let reach = runner::reach_of([loaded.plan.task(task)].into_iter());
+    let folder = PrivateFolder::make(loaded.host.xdg_runtime_dir.as_deref(), reach).map_err(one)?;
     let Prepared { setting, sources, .. } =
         startup::prepare(loaded.plan, &loaded.host, folder.0.join("socket"), umask)?;
     let missing = missing_programs(&setting, task);
@@ -65,7 +67,6 @@ pub fn run(once: Once) -> Result<u8, Vec<Error>> {
     let switch = Arc::new(RunSwitch::default());
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(switch.clone(), stop.clone(), on_terminal).map_err(one)?;
-    let reach = runner::reach_of([setting.plan.task(task)].into_iter());
     let listener = Listener::bind(&setting.socket, reach).map_err(one)?;
     ask(&setting, &sources, &setting.plan.task(task).all_secrets(), &stop)?;
     let _locks = wait_for_locks(&setting.plan, setting.plan.task(task), &stop).map_err(one)?;
@@ -220,12 +221,21 @@ struct PrivateFolder(PathBuf);
 impl PrivateFolder {
     /// Below the user's runtime directory, else the one for temporary files. Its name is taken by
     /// making it, so nobody can have put anything there before.
-    fn make(runtime_directory: Option<&Path>) -> Result<PrivateFolder, Error> {
-        let base = runtime_directory.filter(|path| path.is_dir()).map_or_else(std::env::temp_dir, Path::to_owned);
+    fn make(runtime_directory: Option<&Path>, reach: Reach) -> Result<PrivateFolder, Error> {
+        // Other users cannot go through a user's runtime directory.
+        let (own, mode) = match reach {
+            Reach::Own => (runtime_directory.filter(|path| path.is_dir()), 0o700),
+            Reach::Everyone => (None, 0o711),
+        };
+        let base = own.map_or_else(std::env::temp_dir, Path::to_owned);
         for number in 0.. {
             let folder = base.join(format!("backupnizza-{}-{number}", process::id()));
             match fs::DirBuilder::new().mode(0o700).create(&folder) {
-                Ok(()) => return Ok(PrivateFolder(folder)),
+                Ok(()) => {
+                    let made = fs::set_permissions(&folder, fs::Permissions::from_mode(mode));
+                    made.map_err(|error| Error::new(folder.display(), error))?;
+                    return Ok(PrivateFolder(folder));
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::new(folder.display(), format!("cannot make the folder: {error}"))),
             }

@@ -37,18 +37,14 @@ impl Bound {
     /// missing, and through which all may go where they are to connect. A socket that nobody answers at is replaced; anything else there is an error.
     pub fn new(path: &Path, reach: Reach) -> Result<Bound, Error> {
         let folder = path.parent().ok_or_else(|| Error::new(path.display(), "not a path for a socket"))?;
-        prepare_folder(folder)?;
+        prepare_folder(folder, reach)?;
         remove_stale(path)?;
         let failed = |error: io::Error| Error::new(path.display(), format!("cannot bind the socket: {error}"));
         // The folder keeps others out, and the process's umask keeps the socket from ever being wider than it is to be.
         let socket = UnixListener::bind(path).map_err(failed)?;
         let mode = match reach {
             Reach::Own => 0o600,
-            Reach::Everyone => {
-                let mode = fs::metadata(folder).map_err(failed)?.mode() | 0o011;
-                fs::set_permissions(folder, fs::Permissions::from_mode(mode)).map_err(failed)?;
-                0o666
-            }
+            Reach::Everyone => 0o666,
         };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
@@ -61,14 +57,20 @@ impl Bound {
     }
 }
 
-/// Makes the socket's folder, or makes sure that nobody else can put anything there.
-pub fn prepare_folder(folder: &Path) -> Result<(), Error> {
+/// Makes the socket's folder, or makes sure that nobody else can put anything there, and that all can go through it
+/// who are to.
+pub fn prepare_folder(folder: &Path, reach: Reach) -> Result<(), Error> {
     let object = folder.display();
+    let is_new = !folder.exists();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(|error| Error::new(&object, format!("cannot make the folder: {error}")))?;
+    if is_new && reach == Reach::Everyone {
+        // The process's umask has kept it closed.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).map_err(|error| Error::new(&object, error))?;
+    }
     // Of the link itself: a folder reached through a link could be exchanged.
     let metadata = fs::symlink_metadata(folder).map_err(|error| Error::new(&object, error))?;
     if !metadata.is_dir() {
@@ -79,6 +81,10 @@ pub fn prepare_folder(folder: &Path) -> Result<(), Error> {
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(Error::new(&object, "writable by others").hint(format!("chmod 700 {object}")));
+    }
+    if reach == Reach::Everyone && metadata.mode() & 0o001 == 0 {
+        return Err(Error::new(&object, "the users as whom tasks run cannot go through it to the socket")
+            .hint(format!("chmod 711 {object}")));
     }
     Ok(())
 }
@@ -111,7 +117,9 @@ pub fn find(sockets: &[PathBuf]) -> Result<&Path, Error> {
     if sockets.is_empty() {
         return Err(Error::new("socket", "no place known where it could be").hint(ELSEWHERE));
     }
-    let Some(path) = sockets.iter().find(|path| path.exists()) else {
+    // One behind a folder that is closed to this user is there all the same, and connecting to it tells so.
+    let is_there = |path: &&PathBuf| path.try_exists().unwrap_or(true);
+    let Some(path) = sockets.iter().find(is_there) else {
         let places: Vec<String> = sockets.iter().map(|path| path.display().to_string()).collect();
         return Err(Error::new(places.join(", "), "no daemon there")
             .hint(format!("is the daemon running? if its socket is elsewhere, {ELSEWHERE}")));

@@ -21,7 +21,7 @@ use crate::runner::{Inherited, Redaction, SessionRecorder, Setting};
 use crate::secret::{self, Secret};
 use crate::secretbox::Secretbox;
 use crate::source::{self, FailureKind, Surroundings, Variables};
-use crate::sys::{self, LauncherImage, User};
+use crate::sys::{self, User};
 
 /// A validated configuration and what is legal in it but surely not meant.
 pub struct Loaded {
@@ -150,16 +150,12 @@ pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<P
     let inherited = Inherited::new(sys::variables(), &names, host.home.as_os_str());
     let client = own_path().map_err(one)?;
     let (programs, warnings) = Programs::look_at(&plan, inherited.path(), &client);
-    let image = LauncherImage::new();
-    if let Some(reason) = &image.fallback {
-        log::warn("launchers start from a file that others can read", &[("reason", reason)]);
-    }
     let secretbox = Secretbox::new(memory.arena, plan.secrets().map(|(_, secret)| secret.name.as_str()));
     let setting = Setting {
         plan: Arc::new(plan),
         programs,
         secretbox: Arc::new(secretbox),
-        image,
+        image: Arc::default(),
         client,
         socket,
         inherited,

@@ -228,6 +228,13 @@ pub enum Wait {
     },
 }
 
+/// A task's run that has not started, with an `attempt` of 0, or that is between its tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unstarted {
+    pub run: RunId,
+    pub attempt: u32,
+}
+
 /// A run whose try is under way, for `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Running {
@@ -362,6 +369,12 @@ impl Agenda {
         let (crontab, every) = self.tasks[task.index()].slots.next_starts();
         let every = every.map(|start| shift(now.wall, start - nanos(now.boot)));
         crontab.into_iter().chain(every).min()
+    }
+
+    /// The task's run whose try is yet to start.
+    pub fn unstarted(&self, task: TaskId) -> Option<Unstarted> {
+        let active = self.tasks[task.index()].active.as_ref().filter(|active| active.phase != Phase::Trying)?;
+        Some(Unstarted { run: active.run, attempt: active.attempt })
     }
 
     /// All runs whose try is under way.

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::scheduler::Scheduler;
 use super::words;
-use crate::agenda::{Action, Ended, Event, ManualAnswer, Notice, Refusal, Wait, Waiting};
+use crate::agenda::{Action, Ended, Event, ManualAnswer, Notice, Refusal, Unstarted, Wait, Waiting};
 use crate::clock::{self, Now};
 use crate::control::listener::Client;
 use crate::control::{Reply, Request};
@@ -26,7 +26,7 @@ pub struct Desk {
     started: DateTime<Utc>,
     /// Those who wait for the start of a task's next run.
     awaiting_start: BTreeMap<TaskId, Vec<Client>>,
-    /// Those who stopped what a task had waiting: a due run, or one between its tries.
+    /// Those who stopped a task's due run, or had asked for it.
     awaiting_stop: BTreeMap<TaskId, Vec<Client>>,
     /// Those who wait for the end of a run.
     awaiting_end: BTreeMap<RunId, Vec<Client>>,
@@ -65,13 +65,21 @@ impl Desk {
         }
         let Ended { run, outcome, exit_code, took, .. } = *ended;
         let end = Reply::Ended { run: Some(run), outcome, exit_code, took };
-        let stopped = self.awaiting_stop.remove(&ended.task).unwrap_or_default();
-        for client in self.awaiting_end.remove(&ended.run).into_iter().flatten().chain(stopped) {
+        for client in self.awaiting_end.remove(&ended.run).unwrap_or_default() {
             client.send(&end);
         }
-        if ended.attempts == 0 {
-            self.not_run(ended.task, ended.outcome, false);
-        }
+    }
+
+    /// `client` stopped what a task had waiting: its run that has not started, or is between its tries, or what is due.
+    /// Whoever asked for that before hears of its end with him; who asks from now on asks for the next.
+    fn stopped(&mut self, task: TaskId, waiting: Option<Unstarted>, client: Client) {
+        let clients = match waiting {
+            Some(Unstarted { run, attempt: 1.. }) => return self.awaiting_end.entry(run).or_default().push(client),
+            Some(Unstarted { run, .. }) => self.awaiting_end.entry(run).or_default(),
+            None => self.awaiting_stop.entry(task).or_default(),
+        };
+        clients.extend(self.awaiting_start.remove(&task).unwrap_or_default());
+        clients.push(client);
     }
 
     /// A due run came to nothing; those who wait for a start wait on if there is another.
@@ -118,7 +126,10 @@ impl Scheduler {
     /// The daemon ends: what has not started by now does not.
     pub fn turn_away(&mut self) {
         let stopping = Reply::Failed(Error::new("the daemon", "is stopping; the run stays due"));
-        for client in mem::take(&mut self.desk.awaiting_start).into_values().flatten() {
+        let awaiting_stop = mem::take(&mut self.desk.awaiting_stop);
+        for client in
+            mem::take(&mut self.desk.awaiting_start).into_values().chain(awaiting_stop.into_values()).flatten()
+        {
             client.send(&stopping);
         }
     }
@@ -292,6 +303,7 @@ impl Scheduler {
         };
         let now = clock::now();
         let running = self.agenda.running(now).find(|running| running.task == task);
+        let waiting = self.agenda.unstarted(task);
         let actions = self.agenda.handle(now, Event::StopTask { task });
         let found = actions.iter().any(|action| matches!(action, Action::StopAnswer { found: true, .. }));
         match running {
@@ -300,7 +312,7 @@ impl Scheduler {
                 client.send(&Reply::Note(format!("stopping run {}", running.run)));
                 self.desk.awaiting_end.entry(running.run).or_default().push(client);
             }
-            None => self.desk.awaiting_stop.entry(task).or_default().push(client),
+            None => self.desk.stopped(task, waiting, client),
         }
         self.perform(actions);
     }

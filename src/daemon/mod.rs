@@ -66,7 +66,8 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let _only_one_here = InstanceLock::take(&folder.join("lock")).map_err(one)?;
     let socket = loaded.plan.secretbox.socket.clone();
     let socket_folder = socket.parent().unwrap_or(Path::new("/"));
-    socket::prepare_folder(socket_folder).map_err(one)?;
+    let reach = runner::reach_of(loaded.plan.tasks().map(|(_, task)| task).filter(|task| task.enabled));
+    socket::prepare_folder(socket_folder, reach).map_err(one)?;
     program::trust_walk(socket_folder).map_err(one)?;
     // Behind the whole name, so that no two sockets share a lock and none is its own.
     let mut socket_lock = socket.clone().into_os_string();
@@ -81,6 +82,12 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
         return Err(problems);
     }
     log::start().map_err(|error| vec![Error::new("log", error)])?;
+    // Takes a while, and is needed by the first command only; should there be no thread, that one makes it.
+    let image = setting.image.clone();
+    let make = move || {
+        guarded("image", || image.get().path().to_owned());
+    };
+    let _ = thread::Builder::new().name("image".to_owned()).spawn(make);
     let (ledger, notices) = Ledger::open(&folder, clock::now().wall).map_err(one)?;
     notices.iter().for_each(|notice| log::warn(&notice.to_string(), &[]));
     let ledger = Arc::new(ledger);
@@ -95,7 +102,6 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
         log::info("stopped", &[]);
         return Ok(());
     }
-    let reach = runner::reach_of(setting.plan.tasks().map(|(_, task)| task).filter(|task| task.enabled));
     let listener = Arc::new(Listener::bind(&setting.socket, reach).map_err(one)?);
     let control = Arc::new(control::listener::Listener::bind(&control::socket_beside(&setting.socket)).map_err(one)?);
 

@@ -30,6 +30,9 @@ use trust::{Viewer, walk};
 /// again. Linux gives up after five interpreters; this also ends circles.
 const FILES_MAX: usize = 8;
 
+/// The largest file whose contents can be pinned: what is hashed before a run holds it up.
+const PINNED_MAX: u64 = 256 << 20;
+
 /// A program as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -252,7 +255,10 @@ fn read_head(path: &Path, identity: Identity, pin: Option<&Sha256Digest>) -> Res
     let mut head = Vec::new();
     file.by_ref().take(script::LINE_MAX as u64).read_to_end(&mut head).map_err(failed)?;
     if let Some(pin) = pin {
-        let contents = Sha256Digest::of_all(head.chain(&mut file)).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() > PINNED_MAX {
+            return Err(Error::new(shown(path), "larger than 256 MiB, too large to be pinned"));
+        }
+        let contents = Sha256Digest::of_all(head.chain((&mut file).take(PINNED_MAX))).map_err(failed)?;
         if contents != *pin {
             let hint = format!(
                 "find out who changed it; if its contents are right, pin what `sha256sum {}` prints",

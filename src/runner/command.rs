@@ -24,6 +24,7 @@ use crate::log::{self, Field};
 use crate::outcome::RunId;
 use crate::output::{Record, Redactor};
 use crate::plan::{Step, StopPolicy};
+use crate::program::Program;
 use crate::sys::{self, ExitKind, Process};
 
 /// Whose command it is, for the log and for the command itself.
@@ -81,16 +82,16 @@ pub fn run(
     let (sender, events) = mpsc::channel();
     let _listening: Vec<Listening<'_>> = switches.iter().map(|switch| switch.listen(sender.clone())).collect();
     let (ended_reader, ended_writer) = io::pipe().map_err(|error| Error::new("pipe", error))?;
-    // Before any secret is given, so that no wiping of it goes unheard.
+    let program = check_program(setting, step, context)?;
+    // Before any secret is given, so that no wiping of it goes unheard; not before, as it holds all of them.
     let valid = setting.redaction.valid();
-    let Started { spawned, child, output, outgoing } = start(setting, step, context, &streams)?;
+    let Started { spawned, child, output, outgoing } = start(setting, step, &program, context, &streams)?;
     let session = spawned.pid;
     let intake = match streams {
         Streams::Inherited => None,
-        Streams::Recorded(record) => output.map(|output| Intake {
-            output,
-            redactor: Redactor::new(setting.secretbox.arena(), valid.patterns.clone()),
-            sink: Box::new(|lines: &str| record_lines(record, lines, context)),
+        Streams::Recorded(record) => output.map(|output| {
+            let redactor = Redactor::new(setting.secretbox.arena(), valid.patterns.clone());
+            Intake::new(output, redactor, Box::new(|lines: &str| record_lines(record, lines, context)))
         }),
     };
     let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
@@ -159,11 +160,21 @@ struct Started {
     outgoing: Vec<Outgoing>,
 }
 
-fn start(setting: &Setting, step: &Step, context: &Context, streams: &Streams<'_>) -> Result<Started, Error> {
+fn check_program(setting: &Setting, step: &Step, context: &Context) -> Result<Arc<Program>, Error> {
     let (program, notices) = setting.programs.check(step.program)?;
     for notice in notices {
         log::warn(&notice.what, &[("program", &notice.object), ("task", &context.task)]);
     }
+    Ok(program)
+}
+
+fn start(
+    setting: &Setting,
+    step: &Step,
+    program: &Program,
+    context: &Context,
+    streams: &Streams<'_>,
+) -> Result<Started, Error> {
     let mut given = Channels::open(setting, step, context)?;
     let stdin = match given.stdin.take() {
         Some(stdin) => stdin,
@@ -186,6 +197,7 @@ fn start(setting: &Setting, step: &Step, context: &Context, streams: &Streams<'_
                 directory: &step.working_directory,
                 umask: setting.umask,
                 user: step.user.as_deref(),
+                has_own_output: output.is_some(),
                 arguments: std::iter::once(name).chain(step.arguments.iter().map(String::as_bytes)).collect(),
                 environment: environment.iter().map(Variable::parts).collect(),
                 stdin: stdin.as_fd(),
@@ -216,12 +228,12 @@ fn about(program: &Path, error: Error) -> Error {
 
 fn begin(setting: &Setting, streams: &Streams<'_>) -> Result<(Option<PipeReader>, Launcher), Error> {
     match streams {
-        Streams::Inherited => Ok((None, Launcher::start(&setting.image, Stdio::inherit(), Stdio::inherit())?)),
+        Streams::Inherited => Ok((None, Launcher::start(setting.image.get(), Stdio::inherit(), Stdio::inherit())?)),
         Streams::Recorded(_) => {
             let failed = |error: io::Error| Error::new("pipe", error);
             let (output, stdout) = io::pipe().map_err(failed)?;
             let stderr = stdout.try_clone().map_err(failed)?;
-            Ok((Some(output), Launcher::start(&setting.image, stdout.into(), stderr.into())?))
+            Ok((Some(output), Launcher::start(setting.image.get(), stdout.into(), stderr.into())?))
         }
     }
 }

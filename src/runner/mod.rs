@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::Error;
+use crate::launch::Image;
 use crate::log;
 use crate::outcome::{self, Outcome, RunId};
 use crate::output::{Patterns, Record};
 use crate::plan::{OnError, Order, Plan, Programs, Step, Task, TaskId};
 use crate::secretbox::{NamedSecret, Secretbox};
 use crate::socket::Reach;
-use crate::sys::LauncherImage;
 
 pub use command::{Context, Cut, End, Streams, log_kept_output, run as run_command};
 pub use environment::Inherited;
@@ -37,7 +37,7 @@ pub struct Setting {
     pub programs: Programs,
     pub secretbox: Arc<Secretbox>,
     /// From which launchers start.
-    pub image: LauncherImage,
+    pub image: Arc<Image>,
     /// The absolute path of this program, for `as: command`.
     pub client: PathBuf,
     /// Where its tokens are redeemed.

@@ -86,9 +86,9 @@ impl AsFd for Channel {
 
 /// A command's output, and where its lines go once they are fit to be seen.
 pub struct Intake<'a> {
-    pub output: PipeReader,
-    pub redactor: Redactor,
-    pub sink: Box<dyn FnMut(&str) + Send + 'a>,
+    output: PipeReader,
+    redactor: Redactor,
+    sink: Box<dyn FnMut(&str) + Send + 'a>,
 }
 
 /// What to keep out of a command's output, as it is at present.
@@ -142,8 +142,15 @@ pub fn run(mut intake: Option<Intake<'_>>, mut outgoing: Vec<Outgoing>, mut look
     }
 }
 
-impl Intake<'_> {
-    /// Reads once. False: there is no more.
+impl<'a> Intake<'a> {
+    pub fn new(output: PipeReader, redactor: Redactor, sink: Box<dyn FnMut(&str) + Send + 'a>) -> Self {
+        // So that it is never waited for: a command may open its end anew and take out what it has written. Of a pipe
+        // that is open this cannot fail (fcntl(2)).
+        let _ = sys::set_nonblocking(&output);
+        Intake { output, redactor, sink }
+    }
+
+    /// Reads once what is there. False: there is no more.
     fn read(&mut self) -> bool {
         match self.output.read(self.redactor.space()) {
             Ok(0) => false,
@@ -151,7 +158,7 @@ impl Intake<'_> {
                 self.redactor.advance(count, &mut self.sink);
                 true
             }
-            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+            Err(error) => matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock),
         }
     }
 }
@@ -182,4 +189,30 @@ fn wait(
         output: output.is_some() && ready.next().unwrap_or(false),
         ended: ended.is_some() && ready.next().unwrap_or(false),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::output::Patterns;
+    use crate::secret::{Protection, protect};
+
+    #[test]
+    fn output_that_somebody_else_took_is_not_waited_for() {
+        let arena = protect(Protection::Locked).expect("locked memory").arena;
+        let patterns = Arc::new(Patterns::new(arena, Vec::new()).expect("patterns"));
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let lines = std::sync::Mutex::new(String::new());
+        let sink = Box::new(|text: &str| lines.lock().expect("lines").push_str(text));
+        let mut intake = Intake::new(reader, Redactor::new(arena, patterns), sink);
+        assert!(intake.read(), "there may be more");
+        writer.write_all(b"a line\n").expect("room");
+        assert!(intake.read());
+        drop(writer);
+        assert!(!intake.read(), "the end");
+        drop(intake);
+        assert_eq!(lines.into_inner().expect("lines"), "a line\n");
+    }
 }

@@ -27,13 +27,18 @@ fn sandbox() -> Option<Sandbox> {
     Some(sandbox)
 }
 
-/// A daemon on `config`, of a copy of the program that others may start too, with these further variables.
-fn daemon(sandbox: &Sandbox, config: &str, variables: &[(&str, &str)]) -> Daemon {
-    sandbox.config(config);
+/// A copy of the program that others may start too.
+fn copy(sandbox: &Sandbox) -> std::path::PathBuf {
     let program = sandbox.path("bin/backupnizza");
     std::fs::copy(env!("CARGO_BIN_EXE_backupnizza"), &program).expect("a copy");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o711)).expect("a mode");
-    let mut command = sandbox.command(program);
+    program
+}
+
+/// A daemon on `config`, of a copy of the program that others may start too, with these further variables.
+fn daemon(sandbox: &Sandbox, config: &str, variables: &[(&str, &str)]) -> Daemon {
+    sandbox.config(config);
+    let mut command = sandbox.command(copy(sandbox));
     command.arg("backup.yaml").envs(variables.iter().copied());
     let daemon = Daemon::start(command);
     daemon.wait_for(&["ready"]);
@@ -179,6 +184,39 @@ fn a_program_of_that_users_own_may_run_and_a_strangers_may_not() {
     run(nobody(2).parse().expect("a uid")).expect(0);
     let refused = run(4_000_000).expect(1);
     assert!(refused.stderr.contains("belongs to uid 4000000"), "{}", refused.stderr);
+}
+
+#[test]
+fn what_the_caller_of_once_has_open_stays_the_callers() {
+    let Some(sandbox) = sandbox() else { return };
+    sandbox.config(&config(&sandbox, "", "true"));
+    let mut script = sandbox.command("sh");
+    let line = "mkfifo -m 600 fifo; cat fifo > heard & \"$0\" once backup.yaml theirs -- echo hello > fifo; wait";
+    script.args(["-c", line, env!("CARGO_BIN_EXE_backupnizza")]);
+    finish(script).expect(0);
+    assert_eq!(sandbox.read("heard"), "hello\n");
+    assert_eq!(std::fs::metadata(sandbox.path("fifo")).expect("a pipe").uid(), 0);
+}
+
+#[test]
+fn once_gives_another_user_a_token_that_can_be_redeemed() {
+    let Some(sandbox) = sandbox() else { return };
+    sandbox.config(&config(&sandbox, "environment: {ASK: {secret: vault, as: command}}", "eval \"$ASK\" > once"));
+    let program = copy(&sandbox);
+    let mut once = sandbox.command(program);
+    once.args(["once", "backup.yaml", "theirs"]);
+    finish(once).expect(0);
+    assert_eq!(sandbox.read("open/once"), SECRET);
+}
+
+#[test]
+fn a_socket_in_a_folder_that_the_user_cannot_go_through_is_told_at_the_start() {
+    let Some(sandbox) = sandbox() else { return };
+    std::fs::set_permissions(sandbox.runtime_dir(), std::fs::Permissions::from_mode(0o700)).expect("a mode");
+    sandbox.config(&config(&sandbox, "", "true"));
+    let refused = finish(sandbox.backupnizza(["backup.yaml"])).expect(1);
+    assert!(refused.stderr.contains("cannot go through it"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("chmod 711"), "{}", refused.stderr);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Finished, Sandbox, cannot_test, eventually, finish, needs};
+use crate::harness::{Finished, Running, Sandbox, cannot_test, eventually, finish, needs, running};
 
 /// A filesystem in a file, mounted for one test.
 struct Disk {
@@ -92,5 +92,37 @@ tasks:
     sandbox.await_file("started");
     daemon.wait_for_end("running");
     daemon.wait_for_end("waiting");
+    daemon.stop();
+}
+
+fn follow(sandbox: &Sandbox, arguments: &[&str]) -> Running {
+    let mut command = sandbox.backupnizza(arguments.iter().copied());
+    command.env("BACKUPNIZZA_SOCKET", sandbox.socket());
+    running(&mut command)
+}
+
+#[test]
+fn who_asks_for_a_run_after_a_stop_follows_the_next_one() {
+    let sandbox = Sandbox::new();
+    let Some(disk) = Disk::mount(&sandbox) else { return };
+    let mut daemon = sandbox.daemon(
+        "state_dir: ~/disk/state\ntasks: [{name: t, schedule: \"@yearly\", command: [echo, I am the second]}]\n",
+    );
+    disk.freeze();
+    let state = |wanted: &str| {
+        eventually(wanted, || ask(&sandbox, &["status", "--json"]).expect(0).stdout().contains(wanted).then_some(()));
+    };
+    let first = follow(&sandbox, &["run", "t"]);
+    state("the ledger");
+    let stop = follow(&sandbox, &["stop", "t"]);
+    state("\"state\":\"idle\"");
+    let second = follow(&sandbox, &["run", "t"]);
+    state("the ledger");
+    assert!(disk.thaw());
+    let first = first.finish().expect(1);
+    assert!(first.stderr.contains("stopped"), "{}", first.stderr);
+    stop.finish().expect(0);
+    let second = second.finish().expect(0);
+    assert_eq!(second.stdout(), "I am the second\n", "{}", second.stderr);
     daemon.stop();
 }

@@ -12,12 +12,18 @@ use crate::harness::{Daemon, Sandbox, eventually, is_root};
 
 const LAUNCHES: usize = 200;
 
-/// One run with so many steps that have the secret in each of the ways that pass through a launcher.
+/// One run with so many steps that have the secret in each of the ways that pass through a launcher. The step before
+/// them, which anybody may look into, has it in none.
 fn config(program: &str, launches: usize) -> String {
-    let step = |number| format!("      - {{name: s{number}, command: [{program}], stdin: {{secret: vault}}}}\n");
+    let environment = "{VALUE: {secret: vault, as: value}, FILE: {secret: vault, as: file}}";
+    let step = |number| {
+        format!(
+            "      - {{name: s{number}, command: [{program}], stdin: {{secret: vault}}, environment: {environment}}}\n"
+        )
+    };
     let steps: String = (0..launches).map(step).collect();
     format!(
-        "secrets: [{{name: vault, file: ~/vault}}]\ntasks:\n  - name: t\n    schedule: \"@start\"\n    environment: {{VALUE: {{secret: vault, as: value}}, FILE: {{secret: vault, as: file}}}}\n    steps:\n      - [await, ~/go]\n{steps}"
+        "secrets: [{{name: vault, file: ~/vault}}]\ntasks:\n  - name: t\n    schedule: \"@start\"\n    steps:\n      - [await, ~/go]\n{steps}"
     )
 }
 
