@@ -57,7 +57,8 @@ examples:
 1 failure, 3 warning. It asks only the sources that the task uses, waits for the
 task's locks, and leaves its schedule alone. With `-- COMMAND` that command runs
 on this terminal in place of the task's own, with the task's environment and
-secrets, and its exit status is passed on.
+secrets, and its exit status is passed on. A task that fails is tried again as
+its `retry` says; Ctrl-C ends that.
 
   --step NAME   only this step; with a COMMAND, the step whose environment it
                 gets
@@ -74,7 +75,7 @@ examples:
         text: "Shows when tasks run next, or when a schedule would.
 
   --schedule EXPR   a crontab expression or @nickname instead of a configuration
-  --count N         how many slots to show (5)
+  --count N         how many slots to show of each task (5)
   --from TIME       the slots after this time (RFC 3339), not those after now
 
 examples:
@@ -149,7 +150,8 @@ example:
         summary: "ask the sources of secrets again (also: unlock)",
         text: "Asks all sources of secrets again and exchanges all secrets, or none if one
 cannot be had. Looks at all programs again too, so that one that has changed may
-run. `unlock` is the same.
+run. `unlock` is the same. The configuration is not read again: after a change
+of it end the daemon and start it again.
 {socket}
 example:
   backupnizza refresh",
@@ -302,14 +304,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, Error> {
             json: words.flag("json"),
             socket: words.socket(),
         },
-        Some("run") => Invocation::Run {
-            task: words.text_value("run", "a TASK is missing")?,
-            detach: words.flag("detach"),
-            socket: words.socket(),
-        },
-        Some("stop") => {
-            Invocation::Stop { task: words.text_value("stop", "a TASK is missing")?, socket: words.socket() }
+        Some("run") => {
+            Invocation::Run { task: words.task("run")?, detach: words.flag("detach"), socket: words.socket() }
         }
+        Some("stop") => Invocation::Stop { task: words.task("stop")?, socket: words.socket() },
         Some("lock") => Invocation::Lock { socket: words.socket() },
         Some("refresh") => Invocation::Refresh { socket: words.socket() },
         Some("secretbox") => {
@@ -340,11 +338,14 @@ struct Words {
 const WITH_VALUE: &[&str] = &["step", "count", "from", "schedule", "socket"];
 const FLAGS: &[&str] = &["secrets", "offline", "json", "detach", "system", "user"];
 
+const BEFORE_COMMAND: &str = "put `--` before the command: backupnizza once CONFIG TASK -- COMMAND";
+
 impl Words {
     fn sort(mut arguments: Vec<OsString>) -> Result<Words, Error> {
         let is_once = arguments.iter().find(|word| !is_option(word)).is_some_and(|word| word == "once");
         let end = arguments.iter().position(|word| word == "--").filter(|_| is_once);
         let trailing = end.map(|at| arguments.split_off(at).split_off(1));
+        let has_trailing = trailing.is_some();
         let first_is_literal =
             arguments.iter().find(|word| !is_option(word) || *word == "--").is_some_and(|w| w == "--");
         let mut words = Words {
@@ -376,7 +377,8 @@ impl Words {
                         Error::new(format!("--{name}"), "no such option").hint(format!("did you mean `--{near}`?"))
                     );
                 }
-                unknown => return Err(usage("", unknown.unexpected())),
+                Arg::Long(name) => return Err(no_such_option(&format!("--{name}"), is_once && !has_trailing)),
+                Arg::Short(name) => return Err(no_such_option(&format!("-{name}"), is_once && !has_trailing)),
             }
         }
         Ok(words)
@@ -433,6 +435,12 @@ impl Words {
         self.value(command, missing)?.string().map_err(|_| usage(command, "not UTF-8"))
     }
 
+    /// A task of a running daemon.
+    fn task(&mut self, command: &str) -> Result<String, Error> {
+        let missing = |error: Error| error.hint("`backupnizza status` lists the tasks");
+        self.text_value(command, "a TASK is missing").map_err(missing)
+    }
+
     fn optional_text(&mut self, command: &str) -> Result<Option<String>, Error> {
         self.values.pop_front().map(|value| value.string().map_err(|_| usage(command, "not UTF-8"))).transpose()
     }
@@ -480,6 +488,9 @@ impl Words {
 
     /// What has not been taken does not belong there.
     fn nothing_left(&self, command: &str) -> Result<(), Error> {
+        if command == "once" && !self.values.is_empty() {
+            return Err(Error::new(command, "too many arguments").hint(BEFORE_COMMAND));
+        }
         if let Some((name, _)) = self.options.first() {
             return Err(usage(command, format!("--{name} has no meaning here")));
         }
@@ -487,11 +498,18 @@ impl Words {
             Some(_) if command.is_empty() => {
                 Err(usage(command, "no such command, or too many arguments; a configuration file stands alone"))
             }
-            Some(_) if command == "next" => Err(usage(command, "too many arguments; a schedule stands in quotes")),
+            Some(_) if command == "next" => {
+                Err(usage(command, "too many arguments; a schedule is given as --schedule '…'"))
+            }
             Some(_) => Err(usage(command, "too many arguments")),
             None => Ok(()),
         }
     }
+}
+
+fn no_such_option(option: &str, before_command: bool) -> Error {
+    let hint = if before_command { BEFORE_COMMAND } else { "see `backupnizza --help`" };
+    Error::new(option, "no such option").hint(hint)
 }
 
 fn nearest_option(name: &str) -> Option<&'static str> {

@@ -127,6 +127,15 @@ fn no_command(config: &Path, mut errors: Vec<Error>) -> Vec<Error> {
     errors
 }
 
+/// Words that are no file were perhaps meant as a schedule.
+fn no_schedule(config: &Path, mut errors: Vec<Error>) -> Vec<Error> {
+    let is_schedule = config.to_str().is_some_and(|text| Schedule::parse(text).is_ok());
+    if let Some(error) = errors.first_mut().filter(|_| is_schedule && !config.exists()) {
+        error.hint = Some(format!("a schedule is given as --schedule '{}'", config.display()));
+    }
+    errors
+}
+
 fn check(config: &Path, secrets: bool, offline: bool) -> Result<u8, Vec<Error>> {
     if offline {
         let loaded = startup::load_offline(config)?;
@@ -144,7 +153,10 @@ fn check(config: &Path, secrets: bool, offline: bool) -> Result<u8, Vec<Error>> 
         let asked = prepared.sources.ask(&prepared.setting, &needed, &AtomicBool::new(false));
         asked.warnings.iter().for_each(log::caution);
         // Of a program that is wrong it has been said so above.
-        let wrong: Vec<Error> = asked.wrong.into_iter().filter(|error| !problems.contains(error)).collect();
+        let is_known = |error: &Error| {
+            problems.iter().any(|known| known.object == error.object && known.what.starts_with(&error.what))
+        };
+        let wrong: Vec<Error> = asked.wrong.into_iter().filter(|error| !is_known(error)).collect();
         problems.extend(wrong);
         problems.extend(asked.unavailable.into_iter().map(|(_, error)| error));
     }
@@ -167,7 +179,7 @@ fn next(of: NextOf, count: usize, from: DateTime<Utc>) -> Result<u8, Vec<Error>>
             print(&slots)
         }
         NextOf::Config { config, task } => {
-            let plan = startup::load(&config)?.plan;
+            let plan = startup::load(&config).map_err(|errors| no_schedule(&config, errors))?.plan;
             let task = task.map(|name| plan.find_task(&name)).transpose().map_err(|error| vec![error])?;
             if let Some(task) = task.map(|task| plan.task(task)).filter(|task| !task.enabled) {
                 log::caution(&Error::new(&task.name, "is not enabled, so it has no slots"));

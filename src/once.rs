@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::IsTerminal;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -200,7 +201,11 @@ fn try_until_it_ends(setting: &Setting, attempt: &Try, switch: &RunSwitch, recor
             break;
         }
         let (task, pause) = (&setting.plan.task(attempt.task).name, clock::format_duration(delay));
-        log::warn("failed, trying again", &[("task", task), ("in", &pause)]);
+        let mut fields: Vec<(&str, &dyn std::fmt::Display)> = vec![("task", task), ("in", &pause)];
+        if std::io::stderr().is_terminal() {
+            fields.push(("hint", &"Ctrl-C ends it"));
+        }
+        log::warn("failed, trying again", &fields);
         if !switch.steps.pause(delay) {
             log::info("stopped before another try", &[("task", task)]);
             break;

@@ -122,7 +122,7 @@ pub fn find(sockets: &[PathBuf]) -> Result<&Path, Error> {
     let Some(path) = sockets.iter().find(is_there) else {
         let places: Vec<String> = sockets.iter().map(|path| path.display().to_string()).collect();
         return Err(Error::new(places.join(", "), "no daemon there")
-            .hint(format!("is the daemon running? if its socket is elsewhere, {ELSEWHERE}")));
+            .hint(format!("start it: `backupnizza CONFIG`; if its socket is elsewhere, {ELSEWHERE}")));
     };
     check_owner(path)?;
     Ok(path)
@@ -151,9 +151,8 @@ pub fn connect(path: &Path) -> Result<UnixStream, Error> {
                 std::thread::sleep(CONNECT_PAUSE);
             }
             Err(error) => {
-                return Err(
-                    Error::new(path.display(), format!("cannot connect: {error}")).hint("is the daemon running?")
-                );
+                return Err(Error::new(path.display(), format!("cannot connect: {error}"))
+                    .hint("is the daemon running? start it: `backupnizza CONFIG`"));
             }
         }
     }

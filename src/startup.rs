@@ -320,6 +320,16 @@ pub fn client_sockets(given: Option<PathBuf>) -> Result<Vec<PathBuf>, Error> {
 pub fn history_on_disk(task: Option<&str>, count: usize) -> Result<Option<Vec<Past>>, Error> {
     let folder = host(PathBuf::new())?.default_state_dir();
     let state = ledger::read(&folder)?;
+    if let Some(name) = task
+        && !state.tasks.is_empty()
+        && !state.tasks.contains_key(name)
+    {
+        let error = Error::new(name, "there is no such task in the ledger, and no daemon to ask for others");
+        return Err(match config::nearest(name, state.tasks.keys().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error,
+        });
+    }
     let past = state.history(task);
     let last = past[past.len().saturating_sub(count)..].iter().map(|past| (*past).clone()).collect();
     Ok(if past.is_empty() { None } else { Some(last) })

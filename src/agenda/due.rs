@@ -220,7 +220,8 @@ impl Agenda {
         let active = self.tasks[id.index()].active.as_ref()?;
         if active.waits_to_retry() {
             let run = active.run;
-            self.say(Notice::RetryReplaced { task: id, run });
+            let by_hand = self.tasks[id.index()].due.as_ref().is_some_and(|due| due.hurried);
+            self.say(Notice::RetryReplaced { task: id, run, by_hand });
             self.end_as_it_is(id, now);
             return Some(Stage::Secrets);
         }

@@ -265,8 +265,8 @@ pub enum Notice {
     Waits { task: TaskId, slot: DateTime<Utc>, what: Wait },
     /// A try failed; the next one comes after `delay`.
     Retries { task: TaskId, run: RunId, attempt: u32, delay: Duration },
-    /// A run ends without its next try, because the task's next slot has come.
-    RetryReplaced { task: TaskId, run: RunId },
+    /// A run ends without its next try, because the task's next slot has come, or because somebody asked for a run.
+    RetryReplaced { task: TaskId, run: RunId, by_hand: bool },
     /// A run that was cut is repeated after `delay`.
     Repeats { task: TaskId, delay: Duration },
     /// A run that was a repetition itself was cut: it is not repeated.

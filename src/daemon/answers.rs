@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -159,6 +160,7 @@ impl Scheduler {
         replies.extend(plan.secrets().map(|(id, spec)| {
             let state = match loaded(id) {
                 true => SecretState::Loaded,
+                false if !self.keeper.is_needed(id) => SecretState::Unused,
                 false if locked_up => SecretState::Locked,
                 false => SecretState::Missing,
             };
@@ -257,7 +259,9 @@ impl Scheduler {
             _ => None,
         });
         match answer {
-            Some(ManualAnswer::Refused(refusal)) => client.send(&Reply::Failed(refused(name, refusal))),
+            Some(ManualAnswer::Refused(refusal)) => {
+                client.send(&Reply::Failed(refused(name, &self.setting.plan.file, refusal)))
+            }
             Some(ManualAnswer::Starting | ManualAnswer::Queued { .. }) if detach => client.send(&Reply::Done),
             Some(ManualAnswer::Queued { behind }) => {
                 client.send(&Reply::Note(format!("waiting for run {behind} of the same task")));
@@ -318,9 +322,12 @@ impl Scheduler {
     }
 }
 
-fn refused(name: &str, refusal: Refusal) -> Error {
+fn refused(name: &str, config: &Path, refusal: Refusal) -> Error {
     match refusal {
-        Refusal::Disabled => Error::new(name, "is not enabled"),
+        Refusal::Disabled => Error::new(name, "is not enabled").hint(format!(
+            "set `enabled: true` and restart the daemon, or `backupnizza once {} {name}`",
+            config.display()
+        )),
         Refusal::Running(run) => Error::new(name, format!("is running already (run {run})"))
             .hint("with `overlap: queue` another run would wait behind it"),
         Refusal::ShuttingDown => Error::new("the daemon", "is stopping"),

@@ -235,6 +235,7 @@ impl Scheduler {
             tasks: tasks.collect(),
             secrets: plan
                 .secrets()
+                .filter(|(id, _)| self.keeper.is_needed(*id))
                 .map(|(id, secret)| (secret.name.as_str(), self.setting.secretbox.secret(id).is_some()))
                 .collect(),
             tokens_issued: tokens.issued,

@@ -33,6 +33,8 @@ const WIPE_PAUSE: Duration = Duration::from_millis(10);
 pub struct Keeper {
     setting: Arc<Setting>,
     sources: Sources,
+    /// Those that are asked for, in order.
+    needed: Vec<SecretId>,
     ledger: Arc<Ledger>,
     reports: Sender<Report>,
     stop: Arc<AtomicBool>,
@@ -66,7 +68,13 @@ impl Keeper {
         reports: Sender<Report>,
         stop: Arc<AtomicBool>,
     ) -> Keeper {
-        Keeper { setting, sources, ledger, reports, stop, asking: Mutex::default(), state: Mutex::default() }
+        let needed = setting.plan.needed_secrets();
+        Keeper { setting, sources, needed, ledger, reports, stop, asking: Mutex::default(), state: Mutex::default() }
+    }
+
+    /// Whether it is asked for; one that only disabled tasks use is not.
+    pub fn is_needed(&self, id: SecretId) -> bool {
+        self.needed.binary_search(&id).is_ok()
     }
 
     pub fn is_locked(&self) -> bool {

@@ -39,8 +39,12 @@ pub fn tell(notice: &Notice, plan: &Plan) {
                 &[("task", &name(task)), ("run", run), ("attempt", attempt), ("in", &delay)],
             );
         }
-        Notice::RetryReplaced { task, run } => {
-            log::info("the next slot takes the place of another try", &[("task", &name(task)), ("run", run)]);
+        Notice::RetryReplaced { task, run, by_hand } => {
+            let what = match by_hand {
+                true => "another run takes the place of the try",
+                false => "the next slot takes the place of another try",
+            };
+            log::info(what, &[("task", &name(task)), ("run", run)]);
         }
         Notice::Repeats { task, delay } => {
             let delay = clock::format_duration(*delay);

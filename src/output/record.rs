@@ -6,6 +6,9 @@ use crate::plan::OutputMode;
 const TAIL_LINES: usize = 100;
 const TAIL_BYTES: usize = 64 * 1024;
 
+/// Among so many last lines one that speaks of an error is looked for.
+const TELLING_LINES: usize = 10;
+
 /// What is kept for them, in bytes: more than the longest line, of 16 KiB, has when all of it is escaped.
 const KEPT_BYTES: usize = 128 * 1024;
 
@@ -78,10 +81,16 @@ impl Record {
         &self.kept[last_lines(&self.kept, TAIL_LINES, TAIL_BYTES)..]
     }
 
-    /// The last line without its line feed.
+    /// The line that tells most of a failure, without its line feed: of the last few the last one that speaks of an
+    /// error, since advice may follow it; else the last.
     pub fn last_line(&self) -> Option<&str> {
-        self.kept.lines().next_back()
+        let mut last = self.kept.lines().rev();
+        last.clone().take(TELLING_LINES).find(|line| tells_of_error(line)).or_else(|| last.next())
     }
+}
+
+fn tells_of_error(line: &str) -> bool {
+    line.contains("Fatal:") || line.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"error"))
 }
 
 /// Counts in parts so short that a byte can count them, which compiles to vector instructions.

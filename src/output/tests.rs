@@ -316,6 +316,20 @@ fn the_tail_is_the_last_100_lines_in_every_mode() {
 }
 
 #[test]
+fn the_line_that_tells_of_an_error_is_preferred_among_the_last_few() {
+    let told = |lines: &[&str]| {
+        let (record, _) = record(OutputMode::Log, lines.iter().map(|line| (*line).to_owned()));
+        record.last_line().map(str::to_owned)
+    };
+    let restic = ["error: early", "Fatal: no repository", "Is there a repository at the following location?", "/srv"];
+    assert_eq!(told(&restic).as_deref(), Some("Fatal: no repository"));
+    assert_eq!(told(&["ERROR : one", "Error: two", "done"]).as_deref(), Some("Error: two"));
+    assert_eq!(told(&["all", "well"]).as_deref(), Some("well"));
+    let long_ago: Vec<&str> = ["an error"].into_iter().chain(["on"; 10]).collect();
+    assert_eq!(told(&long_ago).as_deref(), Some("on"));
+}
+
+#[test]
 fn the_tail_is_bounded_in_bytes_but_has_the_last_line() {
     for mode in [OutputMode::Log, OutputMode::OnFailure, OutputMode::Discard] {
         let (long_lines, _) = record(mode, numbers(50).map(|n| n + &"x".repeat(10_000)));

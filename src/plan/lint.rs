@@ -20,6 +20,9 @@ const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// From where the calendar is looked at for gaps between slots, 2026-01-01; any other day gives the same.
 const GAPS_FROM: DateTime<Utc> = DateTime::from_timestamp(1_767_225_600, 0).expect("a time");
 
+/// Programs that expand variables themselves, or have another machine's shell do it.
+const EXPANDERS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "fish", "env", "ssh"];
+
 /// Programs of which it is known how they read their variables, and how those begin.
 const TOOLS: [&str; 3] = ["restic", "rclone", "borg"];
 const TOOL_VARIABLES: [&str; 9] = ["RESTIC_", "RCLONE_", "BORG_", "AWS_", "B2_", "AZURE_", "GOOGLE_", "OS_", "ST_"];
@@ -162,7 +165,7 @@ fn warn_of_task(task: &Task, place: &str, gaps: &mut Gaps, warnings: &mut Vec<Pr
 }
 
 fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
-    let mut found = Vec::new();
+    let mut found = warn_of_dollars(plan, step, place);
     let program = Path::new(&plan.program(step.program).name).file_name().and_then(|name| name.to_str());
     for (name, value) in step.environment.iter() {
         found.extend(warn_of_variable(name, value, place));
@@ -180,6 +183,34 @@ fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// Variables that a shell would expand, where there is none.
+fn warn_of_dollars(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
+    let words = [&plan.program(step.program).name].into_iter().chain(step.arguments.iter());
+    let is_expander = |word: &String| {
+        let name = Path::new(word).file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| EXPANDERS.contains(&name))
+    };
+    if words.clone().any(is_expander) {
+        return Vec::new();
+    }
+    let hint = "`~/` stands for the home directory; for more take a shell: [sh, -c, \"…\"]";
+    let variables = step.environment.iter().filter(|(_, value)| value.text().is_some_and(is_variable));
+    let variables = variables.map(|(name, _)| format!("{name} begins with the name of a variable"));
+    let arguments = step.arguments.iter().filter(|argument| is_variable(argument)).take(1);
+    let arguments = arguments.map(|_| "an argument of a command begins with the name of a variable".to_owned());
+    variables.chain(arguments).map(|what| warning(place, what + ", which nothing expands", Some(hint))).collect()
+}
+
+/// Whether `text` begins as a shell's variable: `${…`, or `$NAME` at its end or before a slash. `$RECYCLE.BIN` is a
+/// folder.
+fn is_variable(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('$') else { return false };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let behind = rest.trim_start_matches(is_name);
+    rest.starts_with('{')
+        || (rest.starts_with(|c: char| c.is_ascii_alphabetic()) && (behind.is_empty() || behind.starts_with('/')))
 }
 
 impl Ways {

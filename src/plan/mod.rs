@@ -383,12 +383,15 @@ impl Plan {
 
     /// Those to ask for: all but those that only disabled tasks use.
     pub fn needed_secrets(&self) -> Vec<SecretId> {
-        let used = |enabled: bool| -> Vec<SecretId> {
-            self.tasks.iter().filter(|task| task.enabled == enabled).flat_map(Task::all_secrets).collect()
+        let used = |enabled: bool| -> Vec<bool> {
+            let mut used = vec![false; self.secrets.len()];
+            let tasks = self.tasks.iter().filter(|task| task.enabled == enabled);
+            tasks.flat_map(Task::commands).flat_map(Step::secrets).for_each(|id| used[id.index()] = true);
+            used
         };
         let (by_enabled, by_disabled) = (used(true), used(false));
         let ids = self.secrets().map(|(id, _)| id);
-        ids.filter(|id| by_enabled.contains(id) || !by_disabled.contains(id)).collect()
+        ids.filter(|id| by_enabled[id.index()] || !by_disabled[id.index()]).collect()
     }
 
     pub fn secret(&self, id: SecretId) -> &SecretSpec {

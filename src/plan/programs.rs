@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Plan, ProgramId, ProgramSpec};
+use super::{Plan, ProgramId, ProgramSpec, Step, Task};
 use crate::error::Error;
 use crate::program::{self, Program, Recheck, Warning};
 
@@ -41,10 +41,17 @@ impl Programs {
         (Programs { all, client }, warnings)
     }
 
-    /// What is wrong with this program and those that something enabled needs.
+    /// What is wrong with this program and those that something enabled needs, and who that is.
     pub fn problems(&self, plan: &Plan) -> Vec<Error> {
-        let needed = plan.programs().filter(|(_, spec)| spec.needed).map(|(id, _)| self.get(id));
-        needed.chain([get(&self.client)]).filter_map(Result::err).collect()
+        let needed = plan.programs().filter(|(_, spec)| spec.needed);
+        let wrong: Vec<(ProgramId, Error)> =
+            needed.filter_map(|(id, _)| self.get(id).err().map(|error| (id, error))).collect();
+        let users = if wrong.is_empty() { Vec::new() } else { users(plan) };
+        let told = wrong.into_iter().map(|(id, error)| match &users[id.index()] {
+            Some(user) => Error { what: format!("{}, needed by {}", error.what, user.words()), ..error },
+            None => error,
+        });
+        told.chain(get(&self.client).err()).collect()
     }
 
     pub fn get(&self, id: ProgramId) -> Result<Arc<Program>, Error> {
@@ -76,6 +83,38 @@ impl Programs {
         }
         Ok(warnings)
     }
+}
+
+/// The first command of an enabled task that needs a program, and how many others do.
+struct User<'p> {
+    task: &'p Task,
+    step: &'p Step,
+    others: usize,
+}
+
+impl User<'_> {
+    fn words(&self) -> String {
+        let is_step = self.task.steps.iter().chain(&self.task.finally).any(|step| std::ptr::eq(step, self.step));
+        let who = match is_step {
+            true => format!("step {} of task {}", self.step.name, self.task.name),
+            false => format!("a hook or the condition of task {}", self.task.name),
+        };
+        if self.others > 0 { format!("{who} and {} more", self.others) } else { who }
+    }
+}
+
+/// Who needs each program of the plan; nobody where only a source does.
+fn users(plan: &Plan) -> Vec<Option<User<'_>>> {
+    let mut users: Vec<Option<User<'_>>> = plan.programs().map(|_| None).collect();
+    for (_, task) in plan.tasks().filter(|(_, task)| task.enabled) {
+        for step in task.commands() {
+            match &mut users[step.program.index()] {
+                Some(user) => user.others += 1,
+                none => *none = Some(User { task, step, others: 0 }),
+            }
+        }
+    }
+    users
 }
 
 fn get(looked: &Looked) -> Result<Arc<Program>, Error> {

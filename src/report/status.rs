@@ -7,7 +7,8 @@
 //! - `started`: when it started
 //! - `memory`: how secrets are kept, `secret` or `locked`
 //! - `ok`: false if a task is failing or stale
-//! - `secrets`: for each its `name` and `state`: `loaded`, `missing`, or `locked` (wiped by `lock`)
+//! - `secrets`: for each its `name` and `state`: `loaded`, `missing`, `locked` (wiped by `lock`), or
+//!   `unused` (only disabled tasks use it)
 //! - `tasks`: for each
 //!   - `name`
 //!   - `state`: `disabled`, `idle`, `waiting` (due), `running`, `retrying` (waits for its next try)
@@ -16,7 +17,7 @@
 //!   - `run`, `attempt`: of the run that is running or retrying, else null
 //!   - `last`: its last run or, where it came to none, its last slot, as `history --json` has it; null if there
 //!     is none
-//!   - `last_line`: the last line of output of a last run that failed, else null
+//!   - `last_line`: of the output of a last run that failed, the line that tells most; else null
 //!   - `last_success`
 //!   - `next_slot`
 //!   - `failing`: its last run that came to a result failed
@@ -66,6 +67,8 @@ pub enum SecretState {
     Missing,
     /// Wiped by `lock`.
     Locked,
+    /// Never asked for, since only disabled tasks use it.
+    Unused,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +95,15 @@ pub enum TaskState {
 }
 
 impl SecretState {
-    pub const ALL: [SecretState; 3] = [SecretState::Loaded, SecretState::Missing, SecretState::Locked];
+    pub const ALL: [SecretState; 4] =
+        [SecretState::Loaded, SecretState::Missing, SecretState::Locked, SecretState::Unused];
 
     pub fn name(self) -> &'static str {
         match self {
             SecretState::Loaded => "loaded",
             SecretState::Missing => "missing",
             SecretState::Locked => "locked",
+            SecretState::Unused => "unused",
         }
     }
 }
@@ -143,7 +148,8 @@ impl Status {
         let table = self.table(output, now).render(output);
         let Output::Terminal { width, colour } = output else { return table };
         let width = width.unwrap_or(usize::MAX);
-        let all_loaded = self.secrets.iter().all(|secret| secret.state == SecretState::Loaded);
+        let all_loaded =
+            self.secrets.iter().all(|secret| matches!(secret.state, SecretState::Loaded | SecretState::Unused));
         let look = if all_loaded { Look::Plain } else { Look::Doubtful };
         let mut text = paragraph(&self.daemon_line(now), width, Look::Plain, colour);
         if !self.secrets.is_empty() {

@@ -19,9 +19,9 @@ use super::{Reason, Remark};
 /// that is missing may be on a drive that is yet to be mounted, so it may come; anything else
 /// that is wrong with it stays so until somebody changes it.
 pub(super) fn ask(path: &Path, arena: &'static Arena) -> Result<(Secret, Option<Remark>), Reason> {
-    let who = "its file";
+    let who = &format!("its file {}", path.display());
     let (mut file, about) = open(path, who)?;
-    let remark = judge(&about)?.or(judge_way(path, who)?);
+    let remark = judge(&about, who)?.or(judge_way(path)?);
     let secret = read_value(arena, &mut file).map_err(|error| error.into_reason(who))?;
     Ok((secret, remark))
 }
@@ -57,29 +57,31 @@ fn open(path: &Path, who: &str) -> Result<(File, Metadata), Reason> {
 }
 
 /// Whom the folders and links on the way to a file trust.
-fn judge_way(path: &Path, who: &str) -> Result<Option<Remark>, Reason> {
+fn judge_way(path: &Path) -> Result<Option<Remark>, Reason> {
     let way = program::trust_walk(path).map_err(|error| {
-        let reason = Reason::wrong(format!("{who}: {error}"));
+        let reason = Reason::wrong(format!("its file: {error}"));
         error.hint.into_iter().fold(reason, Reason::hint)
     })?;
     Ok(way.into_iter().next().map(|warning| {
-        let remark = Remark::new(format!("{who}: {}: {}", warning.object, warning.what));
+        let remark = Remark::new(format!("its file: {}: {}", warning.object, warning.what));
         warning.hint.into_iter().fold(remark, Remark::hint)
     }))
 }
 
 /// Whom a file's owner and mode trust.
-fn judge(about: &Metadata) -> Result<Option<Remark>, Reason> {
+fn judge(about: &Metadata, who: &str) -> Result<Option<Remark>, Reason> {
     let (owner, mode) = (about.uid(), about.mode());
     if owner != 0 && owner != sys::effective_uid() {
-        return Err(Reason::wrong("its file belongs to another user").hint("chown the file to root or to this user"));
+        return Err(
+            Reason::wrong(format!("{who} belongs to another user")).hint("chown the file to root or to this user")
+        );
     }
     if mode & 0o004 != 0 {
-        return Err(Reason::wrong("its file is readable by others").hint("chmod o-r the file"));
+        return Err(Reason::wrong(format!("{who} is readable by others")).hint("chmod o-r the file"));
     }
     if mode & 0o002 != 0 {
-        return Err(Reason::wrong("its file is writable by others").hint("chmod o-w the file"));
+        return Err(Reason::wrong(format!("{who} is writable by others")).hint("chmod o-w the file"));
     }
     let shared = mode & 0o060 != 0 && !sys::group_is_private(about.gid(), owner);
-    Ok(shared.then(|| Remark::new("its file is readable or writable by its group").hint("chmod g-rw the file")))
+    Ok(shared.then(|| Remark::new(format!("{who} is readable or writable by its group")).hint("chmod g-rw the file")))
 }

@@ -2,7 +2,7 @@
 //!
 //! `ask` has the branches, a file beside it does the work for each kind of source. A value goes
 //! from where it comes straight into protected memory; neither it nor what the configuration
-//! says about it (a path, a reference) is repeated in a message.
+//! says about it (a reference, an argument) is repeated in a message, but for the path of a file.
 
 mod file;
 mod prompt;

@@ -187,13 +187,19 @@ fn what_is_wrong_with_programs_is_told_all_in_one_go() {
 tasks:
   - {name: a, command: [no-such-program]}
   - {name: b, command: [~/bin/data]}
-  - {name: c, command: [~/bin/open]}
+  - {name: c, command: [~/bin/open], hooks: {failure: [no-such-program]}}
 ",
     );
     let said = check(&sandbox, &["backup.yaml"]).expect(1);
     for problem in ["no-such-program: not found on PATH", "bin/data: ", "bin/open: writable by everyone"] {
         assert!(said.stderr.contains(problem), "{problem}\n{}", said.stderr);
     }
+    assert!(
+        said.stderr
+            .contains("no-such-program: not found on PATH, needed by step no-such-program of task a and 1 more\n"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(said.stdout(), "");
     check(&sandbox, &["--offline", "backup.yaml"]).expect(0);
 }
@@ -367,6 +373,35 @@ fn no_syntax_error_repeats_a_value() {
     }
 }
 
+/// Where there is no shell, but not where one is, or where a dollar is meant.
+#[test]
+fn variables_that_nothing_expands_are_warned_of() {
+    let sandbox = Sandbox::new();
+    let warned = |keys: &str| {
+        let hooks = "hooks: {failure: [\"true\"]}";
+        sandbox.config(&format!("tasks: [{{name: t, schedule: '@daily', {hooks}, {keys}}}]"));
+        check(&sandbox, &["--offline", "backup.yaml"]).expect(0).stderr.contains("which nothing expands")
+    };
+    for keys in [
+        "command: [restic, backup, $HOME/Documents]",
+        "command: [restic, backup, '${HOME}/Documents']",
+        "command: [restic, backup], environment: {RESTIC_REPOSITORY: $HOME/Vault}",
+        "command: [restic, backup, $HOME]",
+    ] {
+        assert!(warned(keys), "{keys}");
+    }
+    for keys in [
+        "command: [sh, -c, $HOME/bin/dump]",
+        "command: [/bin/bash, -c, '$DUMP'], environment: {DUMP: $HOME/dump}",
+        "command: [nice, sh, -c, $HOME/bin/dump]",
+        "command: [ssh, host, $HOME/bin/dump]",
+        "command: [restic, backup, --exclude, $RECYCLE.BIN, ~/Documents]",
+        "command: [restic, backup, a$HOME, $1, $]",
+    ] {
+        assert!(!warned(keys), "{keys}");
+    }
+}
+
 // ---- The command line --------------------------------------------------------------------------
 
 #[test]
@@ -380,12 +415,16 @@ fn wrong_usage_is_status_2_with_a_hint() {
         ("next", "next: a configuration file is missing"),
         ("secretbox", "secretbox: a TOKEN is missing"),
         ("example --secrets", "example: --secrets has no meaning here"),
-        ("check --nonsense backup.yaml", "invalid option '--nonsense'"),
+        ("check --nonsense backup.yaml", "--nonsense: no such option"),
         ("next --count", "missing argument for option '--count'"),
-        ("-x", "invalid option '-x'"),
+        ("-x", "-x: no such option"),
         ("chekc backup.yaml", "chekc: no such command"),
         ("service", "service: expected `systemd` or `launchd`"),
         ("run", "run: a TASK is missing"),
+        ("stop", "hint: `backupnizza status` lists the tasks"),
+        ("once backup.yaml t restic snapshots", "hint: put `--` before the command"),
+        ("once backup.yaml t restic --json", "hint: put `--` before the command"),
+        ("once backup.yaml t --dry-run -- restic", "--dry-run: no such option"),
         ("status x", "status: too many arguments"),
         ("start backup.yaml", "usage: no such command, or too many arguments"),
         ("status --socket=", "usage: --socket takes a value that is not empty"),
@@ -401,6 +440,8 @@ fn wrong_usage_is_status_2_with_a_hint() {
     }
     let said = finish(sandbox.backupnizza([])).expect(2);
     assert!(said.stderr.contains("usage: backupnizza CONFIG"), "{}", said.stderr);
+    let said = finish(sandbox.backupnizza(["next", "30 2 * * *"])).expect(1);
+    assert!(said.stderr.contains("hint: a schedule is given as --schedule '30 2 * * *'"), "{}", said.stderr);
     let said = finish(sandbox.backupnizza(["list"])).expect(1);
     assert!(said.stderr.contains("hint: `list` is no command either"), "{}", said.stderr);
     let said = finish(sandbox.backupnizza(["run", ""])).expect(2);

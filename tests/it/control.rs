@@ -75,7 +75,8 @@ tasks:
 fn a_daemon_that_cannot_be_reached_is_a_failure_that_says_where() {
     let sandbox = Sandbox::new();
     let asked = finish(sandbox.backupnizza(["status"])).expect(1);
-    assert!(asked.stderr.contains("backupnizza/socket.control") && asked.stderr.contains("hint:"), "{}", asked.stderr);
+    assert!(asked.stderr.contains("backupnizza/socket.control"), "{}", asked.stderr);
+    assert!(asked.stderr.contains("hint: start it: `backupnizza CONFIG`"), "{}", asked.stderr);
     let asked = ask(&sandbox, ["status", "--socket", "/nowhere/socket"]).expect(1);
     assert!(asked.stderr.contains("/nowhere/socket.control"), "{}", asked.stderr);
 }
@@ -99,7 +100,12 @@ fn what_cannot_be_run_is_refused_with_the_reason() {
     let _daemon = daemon(&sandbox, TASKS);
     let mistyped = ask(&sandbox, ["run", "godo"]).expect(1);
     assert!(mistyped.stderr.contains("no such task") && mistyped.stderr.contains("`good`"), "{}", mistyped.stderr);
-    assert!(ask(&sandbox, ["run", "off"]).expect(1).stderr.contains("not enabled"));
+    let disabled = ask(&sandbox, ["run", "off"]).expect(1);
+    assert!(
+        disabled.stderr.contains("not enabled") && disabled.stderr.contains("backup.yaml off`"),
+        "{}",
+        disabled.stderr
+    );
     assert!(ask(&sandbox, ["run", "good\nlock"]).expect(1).stderr.contains("no task can have such a name"));
     assert!(ask(&sandbox, ["stop", "good"]).expect(1).stderr.contains("neither running nor due"));
 }
@@ -157,6 +163,29 @@ fn history_is_told_with_and_without_a_daemon() {
     assert!(json.starts_with("{\"task\":\"good\",\"run\":3,") && json.ends_with("\"attempts\":1}\n"), "{json}");
     daemon.stop();
     assert_eq!(tasks(finish(sandbox.backupnizza(["history"]))), ["good", "bad", "good"]);
+    let typo = finish(sandbox.backupnizza(["history", "godo"])).expect(1);
+    assert!(typo.stderr.contains("godo: there is no such task") && typo.stderr.contains("`good`"), "{}", typo.stderr);
+}
+
+#[test]
+fn a_secret_that_only_disabled_tasks_use_is_unused_and_not_missing() {
+    let sandbox = Sandbox::new();
+    let _daemon = daemon(
+        &sandbox,
+        r#"
+secrets: [{name: vault, file: ~/vault}, {name: idle, file: ~/vault}, {name: late, file: ~/absent}]
+metrics_file: ~/metrics.prom
+tasks:
+  - {name: on, schedule: "@daily", environment: {V: {secret: vault, as: value}, L: {secret: late, as: value}}, command: ["true"]}
+  - {name: off, schedule: "@daily", enabled: false, environment: {V: {secret: idle, as: value}}, command: ["true"]}
+"#,
+    );
+    let secrets = r#""secrets":[{"name":"vault","state":"loaded"},{"name":"idle","state":"unused"},{"name":"late","state":"missing"}]"#;
+    assert!(status(&sandbox).contains(secrets), "{}", status(&sandbox));
+    let metrics = eventually("metrics", || std::fs::read_to_string(sandbox.path("metrics.prom")).ok());
+    let loaded = metrics.lines().filter(|line| line.starts_with("backupnizza_secret_loaded{"));
+    let wanted = ["backupnizza_secret_loaded{secret=\"vault\"} 1", "backupnizza_secret_loaded{secret=\"late\"} 0"];
+    assert_eq!(loaded.collect::<Vec<_>>(), wanted);
 }
 
 const SLOW: &str = r#"

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::harness::{Daemon, Sandbox, running};
+use crate::harness::{Daemon, Sandbox, finish, needs, running};
 
 const TASKS: &str = r#"
 secrets:
@@ -62,6 +62,21 @@ fn a_task_gets_its_secrets_from_a_socket_of_its_own() {
     assert_eq!((sandbox.read("run"), sandbox.read("got")), ("0\n".to_owned(), "correct horse".to_owned()));
     assert_eq!(sandbox.read("asked"), "vault\n", "each source that the task needs is asked once, no other");
     assert_eq!(left_behind(&sandbox), [""; 0]);
+}
+
+#[test]
+fn on_a_terminal_a_pause_before_another_try_tells_how_to_end_it() {
+    let sandbox = Sandbox::new();
+    if !needs("script") {
+        return;
+    }
+    sandbox.config("tasks: [{name: t, retry: {times: 1, delay: 1s}, command: [\"false\"]}]");
+    let mut on_terminal = sandbox.command("script");
+    let program = env!("CARGO_BIN_EXE_backupnizza");
+    on_terminal.args(["-qec", &format!("{program} once backup.yaml t"), "/dev/null"]);
+    let told = finish(on_terminal).stdout();
+    assert!(told.lines().any(|line| line.trim_end().ends_with("Ctrl-C ends it\"")), "{told}");
+    assert!(!sandbox.once(["t"]).expect(1).stderr.contains("Ctrl-C"));
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn a_client_without_a_daemon_says_so() {
     let token = "0".repeat(64);
     let alone = redeem(&sandbox, &token).expect(1);
     assert!(alone.stdout.is_empty());
-    assert!(alone.stderr.contains("backupnizza: hint: is the daemon running?"), "{}", alone.stderr);
+    assert!(alone.stderr.contains("backupnizza: hint: start it: `backupnizza CONFIG`"), "{}", alone.stderr);
     assert!(!alone.stderr.contains(&token), "{}", alone.stderr);
 
     let no_token = finish(sandbox.backupnizza(["secretbox"])).expect(2);

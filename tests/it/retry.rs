@@ -78,3 +78,18 @@ fn the_next_slot_takes_the_place_of_another_try() {
     assert!(ended.contains("run=1 ") && ended.contains("outcome=failure") && ended.contains("exit_code=4"), "{ended}");
     daemon.wait_for(&["run started", "task=t run=2 ", "attempt=1"]);
 }
+
+#[test]
+fn a_run_by_hand_takes_the_place_of_another_try() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.daemon(
+        r#"tasks: [{name: t, schedule: "@start", retry: {times: 9, delay: 1h}, command: [sh, -c, 'test -e ~/mended']}]"#,
+    );
+    daemon.wait_for(&["failed, trying again", "task=t run=1 "]);
+    sandbox.signal("mended");
+    let mut run = sandbox.backupnizza(["run", "t"]);
+    run.env("BACKUPNIZZA_SOCKET", sandbox.socket());
+    finish(run).expect(0);
+    daemon.wait_for(&["another run takes the place of the try", "task=t run=1"]);
+    assert_eq!(daemon.lines(&["the next slot takes"]), [""; 0]);
+}

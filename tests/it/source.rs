@@ -258,14 +258,14 @@ fn sources_that_are_wrong_in_themselves_stop_the_start_all_listed() {
             false,
             r"sh exited with status 1: last \u{1b}[31m\u{7}words",
         ),
-        ("file: ~/none".into(), false, "its file is missing"),
-        ("file: ~/empty".into(), true, "its file is empty"),
-        ("file: ~/long".into(), true, "its file is longer than 64 KiB"),
-        ("file: ~/readable".into(), true, "its file is readable by others"),
-        ("file: ~/writable".into(), true, "its file is writable by others"),
-        ("file: ~/".into(), true, "its file is not a regular file"),
-        ("file: /dev/null".into(), true, "its file is not a regular file"),
-        ("file: ~/pipe".into(), true, "its file is not a regular file"),
+        ("file: ~/none".into(), false, "its file HOME/none is missing"),
+        ("file: ~/empty".into(), true, "its file HOME/empty is empty"),
+        ("file: ~/long".into(), true, "its file HOME/long is longer than 64 KiB"),
+        ("file: ~/readable".into(), true, "its file HOME/readable is readable by others"),
+        ("file: ~/writable".into(), true, "its file HOME/writable is writable by others"),
+        ("file: ~/".into(), true, "its file HOME/ is not a regular file"),
+        ("file: /dev/null".into(), true, "its file /dev/null is not a regular file"),
+        ("file: ~/pipe".into(), true, "its file HOME/pipe is not a regular file"),
         ("env: UNSET".into(), true, "its environment variable is not set"),
         ("env: EMPTY".into(), true, "its environment variable is empty"),
         (
@@ -274,6 +274,7 @@ fn sources_that_are_wrong_in_themselves_stop_the_start_all_listed() {
             "there are no credentials: CREDENTIALS_DIRECTORY is not set by a service manager",
         ),
     ] {
+        let what = what.replace("HOME", &sandbox.home().display().to_string());
         let message = format!("secret s{}: {what}", sources.len());
         if is_wrong {
             wrong.push(message)
@@ -389,10 +390,13 @@ fn a_file_of_a_group_is_a_warning_and_one_of_another_user_wrong() {
         return;
     }
     let said = check(&sandbox, &["file: ~/key"]).expect(0);
-    assert_eq!(messages(&said, "warning"), ["secret s0: its file is readable or writable by its group"]);
+    assert_eq!(
+        messages(&said, "warning"),
+        [format!("secret s0: its file {} is readable or writable by its group", path.display())]
+    );
     chown(&path, Some(1), Some(1)).expect("chown");
     let said = error(&sandbox, "file: ~/key");
-    assert!(said.contains("secret s0: its file belongs to another user"), "{said}");
+    assert!(said.contains("/key belongs to another user"), "{said}");
 }
 
 #[test]
