@@ -78,8 +78,9 @@ fn trace_of_slot(count: usize) -> String {
     sandbox.config(&format!("max_concurrent_runs: {MANY}\ntasks:\n{tasks}"));
     let trace = sandbox.path("trace");
     let mut command = sandbox.command("strace");
+    // With -D the tracer is the child's child, and the child is the daemon, which ends with the test.
     command
-        .args(["-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync,clone,clone3,fork,vfork", "-o"])
+        .args(["-D", "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync,clone,clone3,fork,vfork", "-o"])
         .arg(&trace)
         .arg(env!("CARGO_BIN_EXE_backupnizza"))
         .arg("backup.yaml");
