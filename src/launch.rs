@@ -148,19 +148,33 @@ impl Launcher {
 
     /// Sends `frame` and waits until the launcher has become its program.
     pub fn launch(mut self, frame: &Frame<'_>) -> Result<Child, Error> {
-        let mut failure = [0];
         let sent = self.send(frame);
-        match self.socket.read(&mut failure) {
-            Ok(0) if sent.is_ok() => return Ok(self.child),
-            Ok(1) => {
-                let error = self.report(failure[0]);
-                self.end();
-                return Err(error);
+        // Also where it did not take the frame: it may have said why.
+        let error = match (sent, self.await_exec()) {
+            (Ok(()), Ok(None)) => return Ok(self.child),
+            (_, Ok(Some(stage))) => self.report(stage),
+            (Err(error), _) | (Ok(()), Err(error)) => {
+                Error::new(frame.program.display(), format!("cannot be started: {error}"))
             }
-            _ => self.end(),
+        };
+        self.end();
+        Err(error)
+    }
+
+    /// The stage at which it stopped, `None` once it has become its program.
+    fn await_exec(&mut self) -> io::Result<Option<u8>> {
+        let mut stage = [0];
+        loop {
+            match self.socket.read(&mut stage) {
+                Ok(count) => return Ok((count > 0).then_some(stage[0])),
+                // A signal ends the wait of a socket that has a timeout, whatever its handler says (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::other("it does not answer"));
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let reason = sent.err().map_or("it does not answer".to_owned(), |error| error.to_string());
-        Err(Error::new(frame.program.display(), format!("cannot be started: {reason}")))
     }
 
     /// The launcher ends without having become anything.

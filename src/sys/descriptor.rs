@@ -119,8 +119,14 @@ pub fn send_with_descriptors(socket: impl AsFd, bytes: &[u8], descriptors: &[Bor
             }
         }
     }
-    // SAFETY: `message` points at `part` and `control`, which outlive the call.
-    check_size(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &message, super::os::SEND_FLAGS) })
+    loop {
+        // SAFETY: `message` points at `part` and `control`, which outlive the call.
+        let sent = check_size(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &message, super::os::SEND_FLAGS) });
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            sent => return sent,
+        }
+    }
 }
 
 /// Receives up to `buffer.len()` bytes and the descriptors that came with them (closed on exec).
