@@ -197,7 +197,9 @@ fn warn_of_dollars(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
     }
     let hint = "`~/` stands for the home directory; for more take a shell: [sh, -c, \"…\"]";
     let variables = step.environment.iter().filter(|(_, value)| value.text().is_some_and(is_variable));
-    let variables = variables.map(|(name, _)| format!("{name} begins with the name of a variable"));
+    let variables = variables
+        .filter(|(name, _)| can_be_named(name))
+        .map(|(name, _)| format!("{name} begins with the name of a variable"));
     let arguments = step.arguments.iter().filter(|argument| is_variable(argument)).take(1);
     let arguments = arguments.map(|_| "an argument of a command begins with the name of a variable".to_owned());
     variables.chain(arguments).map(|what| warning(place, what + ", which nothing expands", Some(hint))).collect()
@@ -223,11 +225,17 @@ impl Ways {
     }
 }
 
+/// Whether a variable's name is one that tools use (environ(7)); in another a value may have slipped.
+fn can_be_named(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 /// A token where the tool takes what the variable holds for the secret itself.
 fn warn_of_token(program: Option<&str>, name: &str, value: &Value, place: &str) -> Option<Problem> {
     let is_known = PLAIN_SECRETS.iter().any(|(plain, _)| *plain == name) || SECRET_FILES.contains(&name);
     let program = program.filter(|program| TOOLS.contains(program))?;
-    let is_read = TOOL_VARIABLES.iter().any(|head| name.starts_with(head)) && !name.ends_with("COMMAND");
+    let is_read =
+        TOOL_VARIABLES.iter().any(|head| name.starts_with(head)) && !name.ends_with("COMMAND") && can_be_named(name);
     (matches!(value, Value::Token { .. }) && is_read && !is_known).then(|| {
         warning(place, format!("{program} reads {name} as it is, not as a command"), Some("`as: value` fits it"))
     })
