@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::sys;
+use crate::sys::{self, Peer};
 
 /// A daemon may be restarting, or have its hands full.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -49,6 +49,16 @@ impl Bound {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         Ok(Bound { socket, path: path.to_owned() })
+    }
+
+    /// Takes in the next peer and says who it is. One whom no descriptor would be left to identify waits to be accepted.
+    pub fn accept(&self) -> io::Result<(UnixStream, io::Result<Peer>)> {
+        // Held until the peer has its own descriptor: to tell who it is takes another.
+        let room = self.socket.try_clone()?;
+        let (stream, _) = self.socket.accept()?;
+        drop(room);
+        let peer = sys::peer(&stream);
+        Ok((stream, peer))
     }
 
     /// Removes the socket from its folder.

@@ -179,8 +179,8 @@ impl Listener {
 
     /// Takes one peer in, or shows it out before it has said anything.
     fn accept(&self, connections: &mut Vec<Connection>) -> io::Result<()> {
-        let (stream, _) = self.bound.socket.accept()?;
-        let peer = match sys::peer(&stream) {
+        let (stream, peer) = self.bound.accept()?;
+        let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
                 log::debug("a control client is not known", &[("error", &error)]);

@@ -110,8 +110,8 @@ impl Listener {
 
     /// Takes one peer in, or shows it out before it has said anything.
     fn accept(&self, secretbox: &Secretbox, connections: &mut Vec<Connection>) -> io::Result<()> {
-        let (stream, _) = self.bound.socket.accept()?;
-        let peer = match sys::peer(&stream) {
+        let (stream, peer) = self.bound.accept()?;
+        let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
                 tell_of_refusal(secretbox, Refusal::Gone, &[("reason", &error)]);
