@@ -8,13 +8,14 @@
 
 use std::ffi::{CStr, OsStr};
 use std::io::{self, IoSlice, Read, Write};
+use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroize;
@@ -45,20 +46,90 @@ const SOCKET_FLOOR: RawFd = FIRST_FILE + FILES_MAX as RawFd;
 /// The most `as: file` secrets of one command.
 pub const FILES_MAX: usize = 32;
 
-/// The executable from which launchers start, made once: when the first needs it, or when there is time for it.
-#[derive(Default)]
-pub struct Image(OnceLock<LauncherImage>);
+/// Standard input, output and error come before the files.
+const STREAMS: usize = 3;
 
-impl Image {
-    /// Makes it if nobody has; whoever comes meanwhile waits.
-    pub fn get(&self) -> &LauncherImage {
-        self.0.get_or_init(|| {
+/// The most launchers that stand ready; each is a process.
+const READY_MAX: usize = 256;
+
+/// The launchers of this process's commands. To start one takes longer than all the rest of a command's start, so
+/// those that will be needed in a moment are started before.
+#[derive(Default)]
+pub struct Launchers {
+    image: OnceLock<LauncherImage>,
+    stock: Mutex<Stock>,
+}
+
+#[derive(Default)]
+struct Stock {
+    ready: Vec<Launcher>,
+    /// How many are to be ready.
+    wanted: usize,
+}
+
+impl Launchers {
+    /// Makes the executable from which they start, if nobody has; whoever comes meanwhile waits.
+    pub fn image(&self) -> &LauncherImage {
+        self.image.get_or_init(|| {
             let image = LauncherImage::new();
             if let Some(reason) = &image.fallback {
                 log::warn("launchers start from a file that others can read", &[("reason", reason)]);
             }
             image
         })
+    }
+
+    /// Says that so many more will be needed in a moment; `fill` is to be called then.
+    pub fn want(&self, more: usize) {
+        let mut stock = self.stock();
+        stock.wanted = (stock.wanted + more).min(READY_MAX);
+    }
+
+    /// Starts those that are wanted. Whoever takes one meanwhile and finds none starts it himself.
+    pub fn fill(&self) {
+        while self.stock().lacks_some() {
+            let Ok(launcher) = Launcher::start(self.image()) else {
+                return;
+            };
+            let mut stock = self.stock();
+            if stock.lacks_some() {
+                stock.ready.push(launcher);
+            } else {
+                drop(stock);
+                launcher.end();
+            }
+        }
+    }
+
+    /// Ends those that stand ready and were not needed after all.
+    pub fn dismiss(&self) {
+        let stock = mem::take(&mut *self.stock());
+        stock.ready.into_iter().for_each(Launcher::end);
+    }
+
+    /// One for a command, which is alive and leads its session.
+    pub fn take(&self) -> Result<Launcher, Error> {
+        while let Some(launcher) = self.stock().take() {
+            if let Ok(launcher) = launcher.greet() {
+                return Ok(launcher);
+            }
+        }
+        Launcher::start(self.image())?.greet()
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stock {
+    fn lacks_some(&self) -> bool {
+        self.ready.len() < self.wanted
+    }
+
+    fn take(&mut self) -> Option<Launcher> {
+        self.wanted = self.wanted.saturating_sub(1);
+        self.ready.pop()
     }
 }
 
@@ -76,12 +147,13 @@ pub struct Frame<'a> {
     pub arguments: Vec<&'a [u8]>,
     /// Each variable in parts that together read `NAME=value`, so that no secret is copied.
     pub environment: Vec<Vec<&'a [u8]>>,
-    pub stdin: BorrowedFd<'a>,
+    /// Its standard input, output and error.
+    pub streams: [BorrowedFd<'a>; 3],
     /// Become `FIRST_FILE` and so on.
     pub files: Vec<BorrowedFd<'a>>,
 }
 
-/// A launcher that waits for its frame. Its process leads a session of its own.
+/// A process that will become a command: it leads a session of its own and waits for its frame.
 pub struct Launcher {
     child: Child,
     socket: UnixStream,
@@ -101,8 +173,7 @@ enum Stage {
 }
 
 impl Launcher {
-    /// Starts a launcher whose standard output and error are `stdout` and `stderr`.
-    pub fn start(image: &LauncherImage, stdout: Stdio, stderr: Stdio) -> Result<Launcher, Error> {
+    fn start(image: &LauncherImage) -> Result<Launcher, Error> {
         let failed = |error: io::Error| Error::new("launcher", format!("cannot start: {error}"));
         let (socket, theirs) = UnixStream::pair().map_err(failed)?;
         socket.set_read_timeout(Some(LAUNCH_TIME)).map_err(failed)?;
@@ -114,15 +185,21 @@ impl Launcher {
             .arg(COMMAND)
             .env_clear()
             .stdin(OwnedFd::from(theirs))
-            .stdout(stdout)
-            .stderr(stderr)
             .spawn()
             .map_err(failed)?;
-        let mut launcher = Launcher { child, socket };
-        match launcher.await_session() {
-            Ok(()) => Ok(launcher),
+        Ok(Launcher { child, socket })
+    }
+
+    /// Waits until it leads its session. One that failed, or that somebody has ended meanwhile, is an error.
+    fn greet(mut self) -> Result<Launcher, Error> {
+        let greeted = match self.child.try_wait() {
+            Ok(Some(_)) => Err(Error::new("launcher", "has ended")),
+            _ => self.await_session(),
+        };
+        match greeted {
+            Ok(()) => Ok(self),
             Err(error) => {
-                launcher.end();
+                self.end();
                 Err(error)
             }
         }
@@ -201,8 +278,7 @@ impl Launcher {
         if len > FRAME_MAX {
             return Err(io::Error::other("arguments and environment are too long"));
         }
-        let descriptors: Vec<BorrowedFd<'_>> =
-            std::iter::once(frame.stdin).chain(frame.files.iter().copied()).collect();
+        let descriptors: Vec<BorrowedFd<'_>> = frame.streams.iter().chain(&frame.files).copied().collect();
         let prefix = (len as u32).to_le_bytes();
         if sys::send_with_descriptors(&self.socket, &prefix, &descriptors)? != prefix.len() {
             return Err(io::ErrorKind::WriteZero.into());
@@ -359,7 +435,7 @@ fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, F
     at(Stage::Session, sys::lead_session().and_then(|()| socket.write_all(&[0])))?;
     let (mut frame, descriptors) = at(Stage::Frame, receive(socket))?;
     let received = at(Stage::Frame, Received::parse(&frame))?;
-    let files = descriptors.len() as RawFd - 1;
+    let files = (descriptors.len() - STREAMS) as RawFd;
     at(Stage::Descriptors, lay_out(descriptors, socket))?;
     if let Some(user) = &received.header.user {
         let outputs = if received.header.has_own_output != 0 { 1..3 } else { 1..1 };
@@ -382,7 +458,7 @@ fn receive(socket: &mut UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         socket.read_exact(&mut prefix[len..])?;
     }
     let len = u32::from_le_bytes(prefix) as usize;
-    if !(Header::BYTES..=FRAME_MAX).contains(&len) || descriptors.is_empty() {
+    if !(Header::BYTES..=FRAME_MAX).contains(&len) || descriptors.len() < STREAMS {
         return Err(io::ErrorKind::InvalidData.into());
     }
     // Ordinary memory: nobody may look into this process, and all of it goes with the exec, by which the program is given
@@ -418,21 +494,23 @@ impl<'a> Received<'a> {
     }
 }
 
-/// Standard input and the `as: file` pipes get their numbers, everything else but the socket
-/// (closed on exec) is closed.
-fn lay_out(descriptors: Vec<OwnedFd>, socket: &UnixStream) -> io::Result<()> {
+/// The streams and the `as: file` pipes get their numbers, everything else but the socket (closed on exec) is closed.
+fn lay_out(mut descriptors: Vec<OwnedFd>, socket: &UnixStream) -> io::Result<()> {
+    let files = descriptors.split_off(STREAMS);
+    for (number, stream) in descriptors.into_iter().enumerate() {
+        sys::move_descriptor(stream, number as RawFd)?;
+    }
     // First out of the way of the numbers to come.
     let set_aside: Vec<OwnedFd> =
-        descriptors.iter().map(|fd| sys::duplicate_above(fd, SOCKET_FLOOR)).collect::<io::Result<_>>()?;
-    drop(descriptors);
-    let files = set_aside.len() as RawFd - 1;
-    for (index, fd) in set_aside.into_iter().enumerate() {
-        let number = if index == 0 { 0 } else { FIRST_FILE + index as RawFd - 1 };
-        sys::move_descriptor(fd, number)?;
+        files.iter().map(|fd| sys::duplicate_above(fd, SOCKET_FLOOR)).collect::<io::Result<_>>()?;
+    drop(files);
+    let end = FIRST_FILE + set_aside.len() as RawFd;
+    for (number, file) in (FIRST_FILE..).zip(set_aside) {
+        sys::move_descriptor(file, number)?;
     }
     let socket = socket.as_raw_fd();
     sys::close_range(3, FIRST_FILE - 1)?;
-    sys::close_range(FIRST_FILE + files, socket - 1)?;
+    sys::close_range(end, socket - 1)?;
     sys::close_range(socket + 1, RawFd::MAX)
 }
 

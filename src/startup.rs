@@ -155,7 +155,7 @@ pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<P
         plan: Arc::new(plan),
         programs,
         secretbox: Arc::new(secretbox),
-        image: Arc::default(),
+        launchers: Arc::default(),
         client,
         socket,
         inherited,

@@ -333,6 +333,9 @@ impl Agenda {
         let started = Started { task, slot: due.slot, cause: due.cause, wall };
         self.book.note_start(id, active.run, Record::Started { run: active.run, started });
         self.active_runs.insert(active.run, id);
+        if active.start_at > nanos(now.boot) {
+            self.actions.push(Action::MakeReady);
+        }
         self.tasks[id.index()].active = Some(active);
     }
 

@@ -106,6 +106,8 @@ pub enum Action {
     ReleaseFileLocks {
         task: TaskId,
     },
+    /// A run starts in a moment, most likely: what takes time may be made ready.
+    MakeReady,
     StartTry(Try),
     /// Stop the run's try; its end is told as ever.
     StopTry {

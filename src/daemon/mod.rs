@@ -83,9 +83,9 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     }
     log::start().map_err(|error| vec![Error::new("log", error)])?;
     // Takes a while, and is needed by the first command only; should there be no thread, that one makes it.
-    let image = setting.image.clone();
+    let launchers = setting.launchers.clone();
     let make = move || {
-        guarded("image", || image.get().path().to_owned());
+        guarded("image", || launchers.image().path().to_owned());
     };
     let _ = thread::Builder::new().name("image".to_owned()).spawn(make);
     let (ledger, notices) = Ledger::open(&folder, clock::now().wall).map_err(one)?;
@@ -249,9 +249,13 @@ fn serve_control(control: &Arc<control::listener::Listener>, reports: Sender<Rep
     })
 }
 
+/// Many times what the deepest of these threads needs. The C library keeps the stacks of threads that have ended for
+/// those to come, up to 40 MB in all, and taking one back from the kernel interrupts all processors.
+const STACK: usize = 512 * 1024;
+
 /// Starts a thread for `work`. False: there is none to be had, which is logged.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+    let spawned = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
     if let Err(error) = &spawned {
         log::error("cannot start a thread", &[("error", error)]);
     }

@@ -1,6 +1,7 @@
 //! The one thread that holds the agenda and acts on what it says; all others only report to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -35,6 +36,9 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 /// After so long without an event the daemon is at rest, and keeps no memory that only the last one needed.
 const AT_REST_AFTER: Duration = Duration::from_millis(500);
 
+/// Whoever has something to do within this does not rest before.
+const SOON: Duration = Duration::from_secs(2);
+
 /// While all that is left is hooks, which report to nobody.
 const LOOK_AT_HOOKS: Duration = Duration::from_millis(50);
 
@@ -60,6 +64,8 @@ pub struct Scheduler {
     metrics: Option<MetricsFile>,
     notifier: Notifier,
     socket_is_gone: bool,
+    /// Runs for which launchers are to be made ready.
+    starts_soon: usize,
     at_rest: bool,
     closing: bool,
 }
@@ -113,6 +119,7 @@ impl Scheduler {
             metrics,
             notifier,
             socket_is_gone: false,
+            starts_soon: 0,
             at_rest: false,
             closing: false,
         };
@@ -126,9 +133,10 @@ impl Scheduler {
     pub fn work(mut self, inbox: &Receiver<Report>) {
         while !(self.closing && self.agenda.is_idle() && self.conditions.asked == 0 && self.hooks.are_done()) {
             self.tell_manager();
-            let report = inbox.recv_timeout(self.patience());
+            let (wake, longest) = (self.next_wake(), self.longest_wait());
+            let report = inbox.recv_timeout(wake.min(longest));
             self.metrics.iter_mut().for_each(MetricsFile::touch);
-            let in_vain = report.is_err();
+            let in_vain = report.is_err() && wake > longest.max(SOON);
             if matches!(report, Err(RecvTimeoutError::Disconnected)) {
                 break;
             }
@@ -144,9 +152,11 @@ impl Scheduler {
         self.records.finish();
     }
 
-    /// All is done that was to be done; `in_vain` says that no report had come. What the looks at the clock need stays.
+    /// All is done that was to be done; `in_vain` says that nothing had come, nor will soon. What the looks at the clock
+    /// need stays.
     fn rest(&mut self, in_vain: bool) {
         if in_vain && !self.at_rest {
+            self.setting.launchers.dismiss();
             sys::give_back_memory();
         }
         self.at_rest = in_vain;
@@ -244,18 +254,22 @@ impl Scheduler {
         })
     }
 
-    /// How long to wait for a report.
-    fn patience(&self) -> Duration {
+    /// How long until something is to be done, should no report come before.
+    fn next_wake(&self) -> Duration {
         let now = clock::now();
-        let longest = match self.at_rest {
-            _ if self.closing => LOOK_AT_HOOKS,
-            true => LOOK_AT_CLOCK,
-            false => AT_REST_AFTER,
-        };
         let wakes = self.agenda.next_wake(now).into_iter().chain(self.health.next_alarm(now.wall));
         let wakes = wakes.chain(self.notifier.next_beat());
         let wakes = wakes.chain(self.metrics.as_ref().and_then(MetricsFile::wakes_in));
-        wakes.fold(longest, Duration::min)
+        wakes.min().unwrap_or(Duration::MAX)
+    }
+
+    /// After how long to look around all the same.
+    fn longest_wait(&self) -> Duration {
+        match self.at_rest {
+            _ if self.closing => LOOK_AT_HOOKS,
+            true => LOOK_AT_CLOCK,
+            false => AT_REST_AFTER,
+        }
     }
 
     fn signalled(&mut self) {
@@ -298,6 +312,17 @@ impl Scheduler {
                 actions.extend(self.agenda.handle(clock::now(), answer));
             }
         }
+        self.make_ready();
+    }
+
+    /// Has launchers started for the runs that start in a moment.
+    fn make_ready(&mut self) {
+        let count = mem::take(&mut self.starts_soon);
+        if count > 0 {
+            let launchers = self.setting.launchers.clone();
+            launchers.want(count);
+            spawn("launchers", move || launchers.fill());
+        }
     }
 
     fn act(&mut self, action: Action) -> Option<Event> {
@@ -306,6 +331,7 @@ impl Scheduler {
             Action::AskCondition { task } => self.ask_condition(task),
             Action::TakeFileLocks { task, locks } => return Some(self.take_file_locks(task, &locks)),
             Action::ReleaseFileLocks { task } => drop(self.file_locks.remove(&task)),
+            Action::MakeReady => self.starts_soon += 1,
             Action::StartTry(attempt) => self.start(attempt),
             Action::StopTry { run, .. } => {
                 if let Some(run) = self.runs.get(&run) {

@@ -1,25 +1,25 @@
 //! One command from its start to its end: what it is given, how it is watched, how it is stopped.
 //!
-//! A waiter blocks until the process has ended, without reaping it, and reports; this thread
-//! alone signals, then revokes the tokens, and only then reaps. So a token never outlives the
-//! number of its session, and no signal ever reaches a process that was not meant.
+//! One thread does all of it: it waits for the process's end, for orders and for what flows, all at
+//! once, and alone signals, then revokes the tokens, and only then reaps. So a token never outlives
+//! the number of its session, and no signal ever reaches a process that was not meant.
 
 use std::fs::File;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::flow::{Flow, Intake, Lookout, Outgoing, Signs};
 use super::given::{self, Channels, Variable};
-use super::pump::{self, Intake, Lookout, Outgoing};
-use super::stop::{self, Ending, Event, Listening, Order, STOP_PAUSE, StopSwitch};
+use super::stop::{self, Ending, Listening, Order, Orders, STOP_PAUSE, StopSwitch};
 use super::{Setting, Spawned};
 use crate::error::Error;
-use crate::launch::{Frame, Launcher};
+use crate::launch::Frame;
 use crate::log::{self, Field};
 use crate::outcome::RunId;
 use crate::output::{Record, Redactor};
@@ -79,14 +79,12 @@ pub fn run(
     deadline: Option<Instant>,
     switches: &[&StopSwitch],
 ) -> Result<End, Error> {
-    let (sender, events) = mpsc::channel();
-    let _listening: Vec<Listening<'_>> = switches.iter().map(|switch| switch.listen(sender.clone())).collect();
-    let (ended_reader, ended_writer) = io::pipe().map_err(|error| Error::new("pipe", error))?;
+    let orders = Orders::new().map_err(|error| Error::new("pipe", error))?;
+    let _listening: Vec<Listening<'_>> = switches.iter().map(|switch| switch.listen(&orders)).collect();
     let program = check_program(setting, step, context)?;
     // Before any secret is given, so that no wiping of it goes unheard; not before, as it holds all of them.
     let valid = setting.redaction.valid();
-    let Started { spawned, child, output, outgoing } = start(setting, step, &program, context, &streams)?;
-    let session = spawned.pid;
+    let Started { spawned, child, exit, output, outgoing } = start(setting, step, &program, context, &streams)?;
     let intake = match streams {
         Streams::Inherited => None,
         Streams::Recorded(record) => output.map(|output| {
@@ -95,27 +93,22 @@ pub fn run(
         }),
     };
     let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
-    let end = thread::scope(|scope| {
-        let pump = || pump::run(intake, outgoing, lookout, &ended_reader);
-        let waiter = move || {
-            let _ = sender.send(Event::Exited(await_exit(session)));
-        };
-        let threads = thread::Builder::new().spawn_scoped(scope, pump);
-        let threads = threads.and_then(|_| thread::Builder::new().spawn_scoped(scope, waiter));
-        let end = match threads {
-            Ok(_) => Ok(Watch { session, events: &events, stop_policy, context }.until_end(deadline)),
-            Err(error) => {
-                let _ = stop::kill(session);
-                Err(Error::new(program_name(setting, step), format!("cannot be watched, so it was ended: {error}")))
-            }
-        };
-        setting.secretbox.revoke(session);
-        reap(child);
-        drop(ended_writer);
-        end
-    });
+    let flow = Flow::new(intake, outgoing, lookout);
+    let mut watch = Watch { session: spawned.pid, exit: Some(exit), orders: &orders, flow, stop_policy, context };
+    // Should this program fail, the command must not go on without anybody who watches it.
+    let end = panic::catch_unwind(AssertUnwindSafe(|| watch.until_end(deadline)));
+    if end.is_err() {
+        let _ = stop::kill(spawned.pid);
+    }
+    setting.secretbox.revoke(spawned.pid);
+    reap(child);
+    let end = end.unwrap_or_else(|defect| panic::resume_unwind(defect));
+    if end.cut.is_none() {
+        watch.tell_of_survivors();
+    }
+    watch.flow.finish();
     (setting.record_ended)(&spawned);
-    end
+    Ok(end)
 }
 
 fn program_name<'a>(setting: &'a Setting, step: &Step) -> &'a str {
@@ -156,6 +149,8 @@ fn reap(mut child: Child) {
 struct Started {
     spawned: Spawned,
     child: Child,
+    /// As `sys::watch_exit`.
+    exit: OwnedFd,
     output: Option<PipeReader>,
     outgoing: Vec<Outgoing>,
 }
@@ -180,16 +175,18 @@ fn start(
         Some(stdin) => stdin,
         None => default_stdin(streams)?,
     };
-    let (output, launcher) = begin(setting, streams)?;
+    let outputs = Outputs::open(streams)?;
+    let launcher = setting.launchers.take()?;
     let spawned = spawned(context, launcher.session());
-    let recorded = (setting.record_started)(&spawned);
-    let environment = recorded.and_then(|()| given::environment(setting, step, context, spawned.pid));
-    let launched = match environment {
+    let exit = sys::watch_exit(spawned.pid).map_err(|error| Error::new("launcher", error));
+    let recorded = exit.and_then(|exit| (setting.record_started)(&spawned).map(|()| exit));
+    let prepared = recorded.and_then(|exit| Ok((exit, given::environment(setting, step, context, spawned.pid)?)));
+    let launched = match prepared {
         Err(error) => {
             launcher.end();
             Err(error)
         }
-        Ok(environment) => {
+        Ok((exit, environment)) => {
             let name = program_name(setting, step).as_bytes();
             let frame = Frame {
                 program: program.path(),
@@ -197,17 +194,18 @@ fn start(
                 directory: &step.working_directory,
                 umask: setting.umask,
                 user: step.user.as_deref(),
-                has_own_output: output.is_some(),
+                has_own_output: outputs.ours.is_some(),
                 arguments: std::iter::once(name).chain(step.arguments.iter().map(String::as_bytes)).collect(),
                 environment: environment.iter().map(Variable::parts).collect(),
-                stdin: stdin.as_fd(),
+                streams: [stdin.as_fd(), outputs.stdout.as_fd(), outputs.stderr.as_fd()],
                 files: given.files.iter().map(AsFd::as_fd).collect(),
             };
-            launcher.launch(&frame).map_err(|error| about(program.path(), error))
+            let launched = launcher.launch(&frame).map_err(|error| about(program.path(), error));
+            launched.map(|child| (child, exit))
         }
     };
     match launched {
-        Ok(child) => Ok(Started { spawned, child, output, outgoing: given.outgoing }),
+        Ok((child, exit)) => Ok(Started { spawned, child, exit, output: outputs.ours, outgoing: given.outgoing }),
         Err(error) => {
             setting.secretbox.revoke(spawned.pid);
             (setting.record_ended)(&spawned);
@@ -217,7 +215,7 @@ fn start(
 }
 
 fn spawned(context: &Context, pid: i32) -> Spawned {
-    let started = sys::process(pid).map_or(0, |process| process.started);
+    let started = sys::start_of(pid).unwrap_or(0);
     Spawned { run: context.run, task: context.task.clone(), pid, started }
 }
 
@@ -226,15 +224,34 @@ fn about(program: &Path, error: Error) -> Error {
     error.hint.into_iter().fold(about, Error::hint)
 }
 
-fn begin(setting: &Setting, streams: &Streams<'_>) -> Result<(Option<PipeReader>, Launcher), Error> {
-    match streams {
-        Streams::Inherited => Ok((None, Launcher::start(setting.image.get(), Stdio::inherit(), Stdio::inherit())?)),
-        Streams::Recorded(_) => {
-            let failed = |error: io::Error| Error::new("pipe", error);
-            let (output, stdout) = io::pipe().map_err(failed)?;
-            let stderr = stdout.try_clone().map_err(failed)?;
-            Ok((Some(output), Launcher::start(setting.image.get(), stdout.into(), stderr.into())?))
-        }
+/// Where a command's output goes.
+struct Outputs {
+    /// What is read of it here.
+    ours: Option<PipeReader>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Outputs {
+    fn open(streams: &Streams<'_>) -> Result<Outputs, Error> {
+        let opened = match streams {
+            Streams::Inherited => Outputs::inherit(),
+            Streams::Recorded(_) => Outputs::pipe(),
+        };
+        opened.map_err(|error| Error::new("standard output", error))
+    }
+
+    fn inherit() -> io::Result<Outputs> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+        let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+        Ok(Outputs { ours: None, stdout, stderr })
+    }
+
+    /// One for both.
+    fn pipe() -> io::Result<Outputs> {
+        let (ours, stdout) = io::pipe()?;
+        let stderr = stdout.try_clone()?;
+        Ok(Outputs { ours: Some(ours), stdout: stdout.into(), stderr: stderr.into() })
     }
 }
 
@@ -249,9 +266,20 @@ fn default_stdin(streams: &Streams<'_>) -> Result<OwnedFd, Error> {
 /// A command that runs.
 struct Watch<'a> {
     session: i32,
-    events: &'a Receiver<Event>,
+    /// `None` once it has ended.
+    exit: Option<OwnedFd>,
+    orders: &'a Orders,
+    flow: Flow<'a>,
     stop_policy: StopPolicy,
     context: &'a Context,
+}
+
+const CANNOT_SIGNAL: &str = "cannot signal the command's processes";
+
+/// What the one who watches a command hears.
+enum Event {
+    Told(Order),
+    Exited(ExitKind),
 }
 
 /// Why waiting for a command came to an end.
@@ -263,12 +291,9 @@ enum Awaited {
 
 impl Watch<'_> {
     /// Waits until the command has ended, by itself or because it was made to.
-    fn until_end(&self, deadline: Option<Instant>) -> End {
+    fn until_end(&mut self, deadline: Option<Instant>) -> End {
         match self.wait(deadline) {
-            Awaited::Exit(exit) => {
-                self.tell_of_survivors();
-                End { exit, cut: None }
-            }
+            Awaited::Exit(exit) => End { exit, cut: None },
             Awaited::Cut(cut) => {
                 self.tell_of_stop(cut);
                 End { exit: self.stop(Ending::new(self.session, self.stop_policy)), cut: Some(cut) }
@@ -280,25 +305,27 @@ impl Watch<'_> {
         }
     }
 
-    fn wait(&self, deadline: Option<Instant>) -> Awaited {
+    fn wait(&mut self, deadline: Option<Instant>) -> Awaited {
         loop {
-            match receive(self.events, deadline) {
+            match self.next_event(deadline) {
                 Some(Event::Exited(exit)) => return Awaited::Exit(exit),
                 Some(Event::Told(Order::Stop)) => return Awaited::Cut(Cut::Ordered),
                 Some(Event::Told(Order::Kill)) => return Awaited::Kill,
-                Some(Event::Told(Order::Forward(signal))) => self.log_failure(stop::forward(self.session, signal)),
+                Some(Event::Told(Order::Forward(signal))) => {
+                    self.log_failure(CANNOT_SIGNAL, stop::forward(self.session, signal));
+                }
                 None => return Awaited::Cut(Cut::Timeout),
             }
         }
     }
 
     /// Ends the whole session.
-    fn stop(&self, mut ending: Ending) -> ExitKind {
+    fn stop(&mut self, mut ending: Ending) -> ExitKind {
         let mut exit = None;
         loop {
             let now = Instant::now();
-            self.log_failure(ending.press(now));
-            match receive(self.events, Some(now + STOP_PAUSE)) {
+            self.log_failure(CANNOT_SIGNAL, ending.press(now));
+            match self.next_event(Some(now + STOP_PAUSE)) {
                 Some(Event::Exited(kind)) => exit = Some(kind),
                 Some(Event::Told(Order::Kill)) => ending.kill_from(now),
                 Some(Event::Told(_)) | None => {}
@@ -322,7 +349,33 @@ impl Watch<'_> {
         has_failed
     }
 
+    /// The next event, `None` once `until` has passed; meanwhile what there is flows.
+    fn next_event(&mut self, until: Option<Instant>) -> Option<Event> {
+        loop {
+            let signs = Signs { exit: self.exit.as_ref().map(AsFd::as_fd), orders: Some(self.orders.as_fd()) };
+            match self.flow.turn(signs, until) {
+                Ok(seen) if seen.exit => {
+                    self.exit = None;
+                    return Some(Event::Exited(await_exit(self.session)));
+                }
+                Ok(seen) if seen.orders => return self.orders.take().ok().map(Event::Told),
+                Ok(_) => {}
+                Err(error) => {
+                    self.log_failure("cannot wait for the command", Err(error));
+                    thread::sleep(STOP_PAUSE);
+                }
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return None;
+            }
+        }
+    }
+
+    /// To be called once the leader is reaped: its number is in use then for as long as its session is.
     fn tell_of_survivors(&self) {
+        if !sys::is_in_use(self.session, self.orders) {
+            return;
+        }
         let left = stop::members(self.session).unwrap_or_default();
         if !left.is_empty() {
             log::info("processes of the command go on after its end", &self.fields(&[("pids", &pids(&left))]));
@@ -337,9 +390,9 @@ impl Watch<'_> {
         log::info(message, &self.fields(&[]));
     }
 
-    fn log_failure(&self, result: io::Result<()>) {
+    fn log_failure(&self, what: &str, result: io::Result<()>) {
         if let Err(error) = result {
-            log::warn("cannot signal the command's processes", &self.fields(&[("error", &error)]));
+            log::warn(what, &self.fields(&[("error", &error)]));
         }
     }
 
@@ -348,14 +401,6 @@ impl Watch<'_> {
             vec![("task", &self.context.task), ("step", &self.context.step), ("run", &self.context.run)];
         fields.extend(further);
         fields
-    }
-}
-
-/// The next event, `None` once `until` has passed.
-fn receive(events: &Receiver<Event>, until: Option<Instant>) -> Option<Event> {
-    match until {
-        None => events.recv().ok(),
-        Some(until) => events.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
     }
 }
 

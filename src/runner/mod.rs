@@ -1,12 +1,12 @@
 //! One try of a run: its steps in their order, what their ends mean together, and `finally`.
 //!
-//! `command` runs one command; `given` is what it gets, `pump` what flows, `stop` how it is ended.
+//! `command` runs one command; `given` is what it gets, `flow` what flows, `stop` how it is ended.
 
 mod command;
 mod environment;
+mod flow;
 mod given;
 mod hooks;
-mod pump;
 mod redaction;
 mod stop;
 
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::Error;
-use crate::launch::Image;
+use crate::launch::Launchers;
 use crate::log;
 use crate::outcome::{self, Outcome, RunId};
 use crate::output::{Patterns, Record};
@@ -36,8 +36,7 @@ pub struct Setting {
     pub plan: Arc<Plan>,
     pub programs: Programs,
     pub secretbox: Arc<Secretbox>,
-    /// From which launchers start.
-    pub image: Arc<Image>,
+    pub launchers: Arc<Launchers>,
     /// The absolute path of this program, for `as: command`.
     pub client: PathBuf,
     /// Where its tokens are redeemed.

@@ -1,17 +1,17 @@
 //! Stopping: the switch by which a run is told to, and the signals by which a session is.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::signal::{self, SIGCONT, SIGKILL};
 
 use crate::plan::{Signal, StopPolicy};
-use crate::sys::{self, ExitKind, Process};
+use crate::sys::{self, Process};
 
 /// How often a session that was told to end is looked at again.
 pub const STOP_PAUSE: Duration = Duration::from_millis(50);
@@ -34,22 +34,67 @@ pub enum Order {
     Forward(i32),
 }
 
-/// What the one who watches a command hears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    Told(Order),
-    Exited(ExitKind),
+/// Orders on their way to the one who watches a command: each a byte in a pipe, so that they can be waited for
+/// together with the command's output and its end.
+pub struct Orders {
+    reader: PipeReader,
+    writer: Arc<PipeWriter>,
+}
+
+impl Orders {
+    pub fn new() -> io::Result<Orders> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Orders { reader, writer: Arc::new(writer) })
+    }
+
+    /// The next one; waits for it.
+    pub fn take(&self) -> io::Result<Order> {
+        let mut byte = [0];
+        (&self.reader).read_exact(&mut byte)?;
+        Ok(Order::from_byte(byte[0]))
+    }
+}
+
+impl AsFd for Orders {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+impl Order {
+    /// No signal has such a number.
+    const STOP: u8 = 254;
+    const KILL: u8 = 255;
+
+    fn to_byte(self) -> u8 {
+        match self {
+            Order::Stop => Order::STOP,
+            Order::Kill => Order::KILL,
+            Order::Forward(signal) => signal as u8,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Order {
+        match byte {
+            Order::STOP => Order::Stop,
+            Order::KILL => Order::Kill,
+            signal => Order::Forward(i32::from(signal)),
+        }
+    }
 }
 
 /// Told once, heard by whatever the run is doing then and later.
 #[derive(Debug, Default)]
-pub struct StopSwitch(Mutex<State>);
+pub struct StopSwitch {
+    state: Mutex<State>,
+    told: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
     stopped: bool,
     killed: bool,
-    listeners: Vec<(u64, Sender<Event>)>,
+    listeners: Vec<(u64, Arc<PipeWriter>)>,
     next_listener: u64,
 }
 
@@ -74,8 +119,10 @@ impl StopSwitch {
             Order::Forward(_) => {}
         }
         for (_, listener) in &state.listeners {
-            let _ = listener.send(Event::Told(order));
+            send(listener, order);
         }
+        drop(state);
+        self.told.notify_all();
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -86,12 +133,13 @@ impl StopSwitch {
         self.state().killed
     }
 
-    /// Sends `listener` all orders to come, and the last one that still holds.
-    pub fn listen(&self, listener: Sender<Event>) -> Listening<'_> {
+    /// Sends to `orders` all that are to come, and the last one that still holds.
+    pub fn listen(&self, orders: &Orders) -> Listening<'_> {
+        let listener = orders.writer.clone();
         let mut state = self.state();
         let standing = if state.killed { Some(Order::Kill) } else { state.stopped.then_some(Order::Stop) };
         if let Some(order) = standing {
-            let _ = listener.send(Event::Told(order));
+            send(&listener, order);
         }
         let number = state.next_listener;
         state.next_listener += 1;
@@ -101,21 +149,18 @@ impl StopSwitch {
 
     /// Waits for `time`; false if a stop cut the wait short.
     pub fn pause(&self, time: Duration) -> bool {
-        let (sender, orders) = mpsc::channel();
-        let _listening = self.listen(sender);
-        let until = Instant::now() + time;
-        loop {
-            match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::Told(Order::Stop | Order::Kill)) => return false,
-                Ok(_) => {}
-                Err(_) => return true,
-            }
-        }
+        let waited = self.told.wait_timeout_while(self.state(), time, |state| !state.stopped);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.stopped
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A pipe holds thousands of orders, and whoever listens reads them as they come.
+fn send(mut listener: &PipeWriter, order: Order) {
+    let _ = listener.write(&[order.to_byte()]);
 }
 
 /// The switches of one run: `finally` steps hear only that they are to end now.
@@ -339,10 +384,24 @@ mod tests {
     fn an_order_given_early_is_heard_by_those_who_come_late() {
         let switch = StopSwitch::default();
         switch.tell(Order::Stop);
-        let (sender, orders) = std::sync::mpsc::channel();
-        let _listening = switch.listen(sender);
-        assert_eq!(orders.try_recv(), Ok(Event::Told(Order::Stop)));
+        let orders = Orders::new().expect("a pipe");
+        let _listening = switch.listen(&orders);
+        switch.tell(Order::Forward(2));
         switch.tell(Order::Kill);
-        assert_eq!(orders.try_recv(), Ok(Event::Told(Order::Kill)));
+        let heard: Vec<Order> = (0..3).map(|_| orders.take().expect("an order")).collect();
+        assert_eq!(heard, [Order::Stop, Order::Forward(2), Order::Kill]);
+    }
+
+    #[test]
+    fn a_pause_ends_with_its_time_or_with_a_stop() {
+        let switch = StopSwitch::default();
+        assert!(switch.pause(Duration::from_millis(1)));
+        switch.tell(Order::Forward(2));
+        assert!(switch.pause(Duration::from_millis(1)), "a signal that is passed on stops nothing");
+        thread::scope(|scope| {
+            let paused = scope.spawn(|| switch.pause(Duration::MAX));
+            switch.tell(Order::Stop);
+            assert!(!paused.join().expect("no panic"));
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -278,9 +278,13 @@ fn process_handle(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// What becomes readable when the child `pid` has ended, whoever reaps it: a pidfd.
+pub fn watch_exit(pid: i32) -> io::Result<OwnedFd> {
+    process_handle(pid)
+}
+
 /// A pidfd becomes readable when its process ends (pidfd_open(2)).
 fn is_running(handle: &OwnedFd) -> bool {
-    use std::os::fd::AsFd;
     let mut watched = [Watched::new(handle.as_fd(), Interest::Read)];
     poll(&mut watched, Some(Duration::ZERO)).is_ok() && !watched[0].ready
 }
@@ -297,6 +301,20 @@ pub fn process(pid: i32) -> Option<Process> {
     let process = parse_stat(pid, &String::from_utf8_lossy(&stat))?;
     let leads = process.session == pid;
     Some(Process { called: if leads { called(pid) } else { String::new() }, ..process })
+}
+
+/// As `Process::started`.
+pub fn start_of(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(pid, &String::from_utf8_lossy(&stat)).map(|process| process.started)
+}
+
+/// Whether `number` stands for anything: a session keeps it for as long as one process belongs to it. Asked of `file`,
+/// whose owner for signals nobody may be who is not there (fcntl(2), F_SETOWN; a kernel before 4.14 always says yes).
+pub fn is_in_use(number: i32, file: &impl AsFd) -> bool {
+    // SAFETY: F_SETOWN takes an integer; no signals were asked for, so the owner gets none.
+    let result = check(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETOWN, number) });
+    !result.is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
 }
 
 /// The base name of the first argument with which `pid` was started.

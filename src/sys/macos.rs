@@ -4,7 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::{self, Metadata};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
@@ -221,6 +221,36 @@ pub fn process(pid: i32) -> Option<Process> {
         called: String::new(),
         zombie: info.pbi_status == libc::SZOMB,
     })
+}
+
+/// As `Process::started`.
+pub fn start_of(pid: i32) -> Option<u64> {
+    process(pid).map(|process| process.started)
+}
+
+/// Whether `number` stands for anything. Nothing tells here, short of looking at all processes.
+pub fn is_in_use(_: i32, _: &impl AsFd) -> bool {
+    true
+}
+
+/// What becomes readable when the child `pid` has ended, whoever reaps it: a queue of that one event (kqueue(2),
+/// EVFILT_PROC), which poll(2) can wait for as for any other descriptor.
+pub fn watch_exit(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: kqueue takes nothing.
+    let raw = check(unsafe { libc::kqueue() })?;
+    // SAFETY: the call has just made this descriptor. It is never inherited by a child (kqueue(2)).
+    let queue = unsafe { OwnedFd::from_raw_fd(raw) };
+    let event = libc::kevent {
+        ident: pid as libc::uintptr_t,
+        filter: libc::EVFILT_PROC,
+        flags: libc::EV_ADD,
+        fflags: libc::NOTE_EXIT,
+        data: 0,
+        udata: std::ptr::null_mut(),
+    };
+    // SAFETY: the one event that is described outlives the call, and none is asked for.
+    check(unsafe { libc::kevent(raw, &event, 1, std::ptr::null_mut(), 0, std::ptr::null()) })?;
+    Ok(queue)
 }
 
 /// For how long `process` has been there, by the wall clock; a program that replaced another counts from that one's

@@ -99,6 +99,7 @@ impl World {
                     continue;
                 }
                 Action::TakeFileLocks { task, .. } => locks.push((*task, self.file_locks_free)),
+                Action::MakeReady => continue,
                 _ => {}
             }
             self.seen.push((self.now.wall, action));
