@@ -345,6 +345,17 @@ impl Agenda {
         Some(Duration::from_nanos(wake.max(0) as u64))
     }
 
+    /// Whether a `Tick` would bring anything. Most looks at the clocks bring nothing, and may end here.
+    pub fn glance(&mut self, now: Now) -> bool {
+        let (slept, jumped) = departure(self.clocks, now);
+        let is_due = self.next_wake(now).is_some_and(|wake| wake.is_zero());
+        let brings_something = slept >= SLEEP || jumped.abs() >= JUMP || is_due;
+        if !brings_something {
+            self.clocks = now;
+        }
+        brings_something
+    }
+
     /// After `Shutdown`: whether nothing runs any more and all that could be recorded is.
     pub fn is_idle(&self) -> bool {
         self.active_runs.is_empty() && self.book.is_done()
@@ -469,9 +480,7 @@ impl Agenda {
     /// Compares the clocks with each other and with the last look at them.
     fn observe(&mut self, now: Now) {
         let last = mem::replace(&mut self.clocks, now);
-        let passed = nanos(now.boot) - nanos(last.boot);
-        let slept = passed - (nanos(now.awake) - nanos(last.awake));
-        let jumped = between(last.wall, now.wall) - passed;
+        let (slept, jumped) = departure(last, now);
         if slept >= SLEEP {
             self.say(Notice::Slept { seconds: (slept / SECOND) as u64 });
             self.delay_again(now);
@@ -573,4 +582,11 @@ impl Entry {
             Stage::Turn { .. } => Wait::Turn,
         }
     }
+}
+
+/// How long the machine slept between two looks at the clocks, and how far the wall clock was set.
+fn departure(last: Now, now: Now) -> (Boot, Boot) {
+    let passed = nanos(now.boot) - nanos(last.boot);
+    let slept = passed - (nanos(now.awake) - nanos(last.awake));
+    (slept, between(last.wall, now.wall) - passed)
 }

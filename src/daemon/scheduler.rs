@@ -133,17 +133,14 @@ impl Scheduler {
     pub fn work(mut self, inbox: &Receiver<Report>) {
         while !(self.closing && self.agenda.is_idle() && self.conditions.asked == 0 && self.hooks.are_done()) {
             self.tell_manager();
-            let (wake, longest) = (self.next_wake(), self.longest_wait());
-            let report = inbox.recv_timeout(wake.min(longest));
+            let report = self.await_report(inbox);
             self.metrics.iter_mut().for_each(MetricsFile::touch);
-            let in_vain = report.is_err() && wake > longest.max(SOON);
             if matches!(report, Err(RecvTimeoutError::Disconnected)) {
                 break;
             }
             if guarded("scheduler", || self.handle(report.ok())).is_none() {
                 thread::sleep(PAUSE_AFTER_DEFECT);
             }
-            self.rest(in_vain);
         }
         self.turn_away();
         if let Some(metrics) = self.metrics.take() {
@@ -152,14 +149,24 @@ impl Scheduler {
         self.records.finish();
     }
 
-    /// All is done that was to be done; `in_vain` says that nothing had come, nor will soon. What the looks at the clock
-    /// need stays.
-    fn rest(&mut self, in_vain: bool) {
-        if in_vain && !self.at_rest {
-            self.setting.launchers.dismiss();
-            sys::give_back_memory();
+    /// Waits for a report, or until something is to be done. A daemon at rest only glances at the clocks meanwhile, so
+    /// that it needs little memory and time.
+    fn await_report(&mut self, inbox: &Receiver<Report>) -> Result<Report, RecvTimeoutError> {
+        loop {
+            let (wake, longest) = (self.next_wake(), self.longest_wait());
+            let report = inbox.recv_timeout(wake.min(longest));
+            let in_vain = matches!(report, Err(RecvTimeoutError::Timeout)) && wake > longest.max(SOON);
+            if !in_vain {
+                self.at_rest = false;
+            } else if !self.at_rest {
+                self.at_rest = true;
+                self.setting.launchers.dismiss();
+                sys::give_back_memory();
+            }
+            if !in_vain || self.agenda.glance(clock::now()) || self.is_socket_lost() {
+                return report;
+            }
         }
-        self.at_rest = in_vain;
     }
 
     /// On a report, or on the time that has passed without one.
@@ -201,13 +208,16 @@ impl Scheduler {
 
     /// A runtime directory goes when its user logs out, and the socket with it.
     fn look_for_socket(&mut self) {
-        let is_gone = !self.setting.socket.exists();
-        if is_gone && !self.socket_is_gone {
+        if self.is_socket_lost() {
             let hint = "give `secretbox.socket` a place that stays, or let the user linger (loginctl enable-linger)";
             let socket = self.setting.socket.display();
             log::error("the socket is gone, no token works until a restart", &[("socket", &socket), ("hint", &hint)]);
+            self.socket_is_gone = true;
         }
-        self.socket_is_gone = is_gone;
+    }
+
+    fn is_socket_lost(&self) -> bool {
+        !self.socket_is_gone && !self.setting.socket.exists()
     }
 
     fn update_metrics(&mut self) {

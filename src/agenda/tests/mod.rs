@@ -121,7 +121,9 @@ impl World {
             self.now.boot += step;
             self.now.awake += step;
             self.now.wall += TimeDelta::from_std(step).expect("short");
-            self.event(Event::Tick);
+            if self.agenda.glance(self.now) {
+                self.event(Event::Tick);
+            }
         }
     }
 
