@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{Daemon, Sandbox, eventually, needs};
+use crate::harness::{Daemon, Sandbox, eventually, needs, signal};
 
 /// Of a client from its exec to its end: the C library's and the standard library's start, the look at the socket, the
 /// conversation, protected memory.
@@ -103,4 +103,45 @@ fn tasks_that_share_a_slot_share_its_waits_for_the_disk_and_none_copies_the_daem
     let is_fork = |line: &&str| line.contains("clone") && line.contains("SIGCHLD") && !line.contains("CLONE_VM");
     let forks = |trace: &str| trace.lines().filter(is_fork).count() + count_in(trace, &["fork("]);
     assert_eq!(forks(&one), 0, "{one}");
+}
+
+#[test]
+fn a_command_that_runs_takes_one_thread() {
+    let sandbox = Sandbox::new();
+    let task = |number| format!("- {{name: task-{number}, schedule: '@start', command: [await, ~/go]}}\n");
+    let tasks: String = (0..MANY).map(task).collect();
+    let daemon = sandbox.daemon(&format!("max_concurrent_runs: {MANY}\ntasks:\n{tasks}"));
+    daemon.wait_for_lines(MANY, &["run started"]);
+    eventually("a thread for each", || (threads_of(&daemon).len() == THREADS + MANY).then_some(()));
+    sandbox.signal("go");
+    daemon.wait_for_lines(MANY, &["run ended", "outcome=success"]);
+}
+
+/// The launcher that the daemon keeps ready for a run to come, which has been stopped so that it stays one.
+fn ready_launcher(daemon: &Daemon) -> Option<u32> {
+    let children = |thread: &std::path::PathBuf| fs::read_to_string(thread.join("children")).unwrap_or_default();
+    let children: String = threads_of(daemon).iter().map(children).collect();
+    let pids = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+    pids.into_iter().find(|&pid| {
+        signal(pid, "STOP");
+        let is_launcher = fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"__launch\0"));
+        if !is_launcher {
+            signal(pid, "CONT");
+        }
+        is_launcher
+    })
+}
+
+#[test]
+fn a_launcher_that_was_ready_too_soon_and_is_gone_costs_no_run() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.daemon("tasks: [{name: t, schedule: '@every 3s', command: ['true']}]");
+    let before = eventually("a launcher that ends before its run starts", || {
+        let launcher = ready_launcher(&daemon)?;
+        let before = daemon.lines(&["run started"]).len();
+        signal(launcher, "KILL");
+        (daemon.lines(&["run started"]).len() == before).then_some(before)
+    });
+    let ends = daemon.wait_for_lines(before + 1, &["run ended"]);
+    assert!(ends[before].contains("outcome=success"), "{}", daemon.log());
 }
