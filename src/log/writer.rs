@@ -1,7 +1,8 @@
 //! Where lines go: straight to stderr, or in a daemon through a queue and a thread of its own.
 //!
 //! Whoever reads the daemon's stderr may stop reading; then its lines wait here, and beyond a
-//! bound they are dropped and counted. A backup never waits for its log.
+//! bound they are dropped and counted. A backup never waits for its log. The first line is written
+//! at once; those that follow close upon it are gathered, so that many cost few writes.
 
 use std::io::Write as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,12 @@ use std::time::{Duration, Instant};
 /// Some ten thousand lines.
 const QUEUE_MAX: usize = 1 << 20;
 
+/// For how long lines are gathered that come right behind others.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// So much is written without gathering more.
+const GATHERED_MAX: usize = 64 << 10;
+
 /// How long output of a command may wait for room; the command itself waits with it, as it would
 /// for any slow reader of a pipe.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
@@ -19,7 +26,7 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
 static QUEUE: Queue = Queue {
-    state: Mutex::new(State { text: String::new(), writing: false, dropped: 0, runs: false }),
+    state: Mutex::new(State { text: String::new(), writing: false, wakes_writer: usize::MAX, dropped: 0, runs: false }),
     changed: Condvar::new(),
 };
 
@@ -32,6 +39,8 @@ struct State {
     text: String,
     /// A part is on its way to stderr.
     writing: bool,
+    /// How much text it takes to wake the thread that writes; it looks by itself after it has written.
+    wakes_writer: usize,
     /// Lines that found no room.
     dropped: usize,
     /// There is a thread that writes.
@@ -74,11 +83,10 @@ impl Queue {
             return to_stderr(text);
         }
         if has_room(&state) {
-            // Else its thread will look again by itself.
-            let it_waits = state.text.is_empty() && !state.writing;
             state.text.push_str(text);
-            drop(state);
-            if it_waits {
+            if state.text.len() >= state.wakes_writer {
+                state.wakes_writer = usize::MAX;
+                drop(state);
                 self.changed.notify_all();
             }
         } else {
@@ -87,15 +95,9 @@ impl Queue {
     }
 
     fn write_forever(&self) {
+        let mut gather_until = Instant::now();
         loop {
-            let mut state = self.state();
-            while state.text.is_empty() && state.dropped == 0 {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            let mut text = std::mem::take(&mut state.text);
-            let dropped = std::mem::take(&mut state.dropped);
-            state.writing = true;
-            drop(state);
+            let (mut text, dropped) = self.next_lines(gather_until);
             if dropped > 0 {
                 text.push_str(&super::line(
                     super::Level::Warn,
@@ -104,9 +106,30 @@ impl Queue {
                 ));
             }
             to_stderr(&text);
+            gather_until = Instant::now() + GATHERING;
             self.state().writing = false;
             self.changed.notify_all();
         }
+    }
+
+    /// Waits for lines, and until `gather_until` for more of them; with them, how many were dropped.
+    fn next_lines(&self, gather_until: Instant) -> (String, usize) {
+        let mut state = self.state();
+        while state.text.is_empty() && state.dropped == 0 {
+            state.wakes_writer = 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        while state.text.len() < GATHERED_MAX {
+            let left = gather_until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state.wakes_writer = GATHERED_MAX;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.wakes_writer = usize::MAX;
+        state.writing = true;
+        (std::mem::take(&mut state.text), std::mem::take(&mut state.dropped))
     }
 
     /// Waits for `patience` at most.
