@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -30,6 +31,8 @@ pub enum Reach {
 pub struct Bound {
     pub socket: UnixListener,
     path: PathBuf,
+    /// Kept for a peer whom no other descriptor would be left to identify.
+    spare: Mutex<Option<UnixListener>>,
 }
 
 impl Bound {
@@ -48,16 +51,21 @@ impl Bound {
         };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
-        Ok(Bound { socket, path: path.to_owned() })
+        Ok(Bound { socket, path: path.to_owned(), spare: Mutex::default() })
     }
 
     /// Takes in the next peer and says who it is. One whom no descriptor would be left to identify waits to be accepted.
     pub fn accept(&self) -> io::Result<(UnixStream, io::Result<Peer>)> {
-        // Held until the peer has its own descriptor: to tell who it is takes another.
-        let room = self.socket.try_clone()?;
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.is_none() {
+            *spare = Some(self.socket.try_clone()?);
+        }
         let (stream, _) = self.socket.accept()?;
-        drop(room);
-        let peer = sys::peer(&stream);
+        let peer = sys::peer(&stream).or_else(|_| {
+            // Perhaps for want of a descriptor, which it takes to tell who is there.
+            drop(spare.take());
+            sys::peer(&stream)
+        });
         Ok((stream, peer))
     }
 
