@@ -7,16 +7,12 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use zeroize::Zeroize;
 
 use super::wire::{self, REQUEST_MAX, Request};
 use super::{Caller, Redeemed, Refusal, Secretbox};
 use crate::error::Error;
 use crate::log;
-use crate::secret::Secret;
 use crate::socket::{Bound, Reach};
 use crate::sys::{self, Block, Interest, Peer, Watched};
 
@@ -157,7 +153,12 @@ struct Connection {
 
 enum State {
     Asking { request: Block, filled: usize },
-    Answering { head: String, secret: Option<Arc<Secret>>, written: usize },
+    Answering { answer: Answer, written: usize },
+}
+
+struct Answer {
+    head: String,
+    redeemed: Option<Redeemed>,
 }
 
 impl Connection {
@@ -170,27 +171,42 @@ impl Connection {
 
     /// Goes on as far as it can without waiting. False: it is over.
     fn advance(&mut self, ready: bool, secretbox: &Secretbox) -> bool {
-        if ready && matches!(self.state, State::Asking { .. }) {
-            match self.receive(secretbox) {
-                Ok(true) => {}
-                Ok(false) => return self.in_time(secretbox),
-                Err(refusal) => {
-                    refuse(secretbox, refusal, &self.peer);
-                    return false;
-                }
+        let goes_on = match self.state {
+            State::Asking { .. } if ready => self.hear(secretbox),
+            State::Asking { .. } => true,
+            State::Answering { .. } => self.reply(),
+        };
+        goes_on && self.in_time(secretbox)
+    }
+
+    /// Reads what is there, and answers it once it is whole. False: it is over.
+    fn hear(&mut self, secretbox: &Secretbox) -> bool {
+        let answer = match self.receive(secretbox) {
+            Ok(None) => return true,
+            Ok(Some(answer)) => answer,
+            Err(refusal) => {
+                refuse(secretbox, refusal, &self.peer);
+                return false;
+            }
+        };
+        self.state = State::Answering { answer, written: 0 };
+        let goes_on = self.reply();
+        // Only now: the client waits for its secret, nobody for the log.
+        if let State::Answering { answer: Answer { redeemed: Some(redeemed), .. }, .. } = &self.state {
+            log_redemption(redeemed, &self.peer);
+        }
+        goes_on
+    }
+
+    /// Writes what the socket takes of the answer. False: it is over.
+    fn reply(&mut self) -> bool {
+        match self.send() {
+            Ok(is_sent) => !is_sent,
+            Err(error) => {
+                log::debug("the client went away", &[("pid", &self.peer.pid), ("error", &error)]);
+                false
             }
         }
-        if matches!(self.state, State::Answering { .. }) {
-            match self.send() {
-                Ok(true) => return false,
-                Ok(false) => {}
-                Err(error) => {
-                    log::debug("the client went away", &[("pid", &self.peer.pid), ("error", &error)]);
-                    return false;
-                }
-            }
-        }
-        self.in_time(secretbox)
     }
 
     /// Until when it may go on while others wait.
@@ -217,25 +233,24 @@ impl Connection {
         in_time
     }
 
-    /// Reads what is there. True: an answer stands ready.
-    fn receive(&mut self, secretbox: &Secretbox) -> Result<bool, Refusal> {
+    /// Reads what is there. The answer, if that is a whole request.
+    fn receive(&mut self, secretbox: &Secretbox) -> Result<Option<Answer>, Refusal> {
         let State::Asking { request, filled } = &mut self.state else {
-            return Ok(true);
+            return Ok(None);
         };
         match self.stream.read(&mut request[*filled..]) {
             Ok(0) => return Err(Refusal::Malformed),
             Ok(count) => *filled += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
             Err(_) => return Err(Refusal::Gone),
         }
         let token = match wire::parse_request(&request[..*filled]) {
-            Request::Incomplete => return Ok(false),
+            Request::Incomplete => return Ok(None),
             Request::Malformed => return Err(Refusal::Malformed),
             Request::OtherVersion => {
                 refuse(secretbox, Refusal::OtherVersion, &self.peer);
-                self.state = State::Answering { head: wire::version_head(), secret: None, written: 0 };
-                return Ok(true);
+                return Ok(Some(Answer { head: wire::version_head(), redeemed: None }));
             }
             Request::Token(token) => token,
         };
@@ -243,19 +258,15 @@ impl Connection {
             return Err(Refusal::Gone);
         }
         let redeemed = secretbox.redeem(token, caller(&self.peer), sys::boot_clock())?;
-        request.zeroize();
-        log_redemption(&redeemed, &self.peer);
-        let head = wire::secret_head(redeemed.secret.len());
-        self.state = State::Answering { head, secret: Some(redeemed.secret), written: 0 };
-        Ok(true)
+        Ok(Some(Answer { head: wire::secret_head(redeemed.secret.len()), redeemed: Some(redeemed) }))
     }
 
     /// Writes what the socket takes. True: all of it is written.
     fn send(&mut self) -> io::Result<bool> {
-        let State::Answering { head, secret, written } = &mut self.state else {
+        let State::Answering { answer: Answer { head, redeemed }, written } = &mut self.state else {
             return Ok(true);
         };
-        let value = secret.as_ref().map_or(&[][..], |secret| secret.expose());
+        let value = redeemed.as_ref().map_or(&[][..], |redeemed| redeemed.secret.expose());
         loop {
             let mut parts = [IoSlice::new(head.as_bytes()), IoSlice::new(value)];
             let mut rest = &mut parts[..];
