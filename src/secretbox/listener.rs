@@ -3,7 +3,7 @@
 //! One thread serves all peers, waiting for whichever is ready, so that a slow one holds up
 //! nobody and a fast one waits for no thread to be made.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -95,7 +95,7 @@ impl Listener {
     fn accept_all(&self, secretbox: &Secretbox, connections: &mut Vec<Connection>) -> io::Result<()> {
         for _ in 0..ACCEPTS_MAX {
             match self.accept(secretbox, connections) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
                 Ok(()) if connections.len() == CONNECTIONS_MAX => break,
                 Ok(()) => {}
@@ -127,8 +127,8 @@ impl Listener {
             }
         };
         let since = Instant::now();
-        let state = State::Asking { request, filled: 0 };
-        let mut connection = Connection { stream, peer, state, since, deadline: since + REQUEST_TIME };
+        let deadline = since + REQUEST_TIME;
+        let mut connection = Connection { stream, peer, request, filled: 0, answer: None, since, deadline };
         // Most clients have sent their request by now.
         if connection.advance(true, secretbox) {
             connections.push(connection);
@@ -146,75 +146,67 @@ struct Ready {
 struct Connection {
     stream: UnixStream,
     peer: Peer,
-    state: State,
+    request: Block,
+    /// How much of the request has come.
+    filled: usize,
+    answer: Option<Answer>,
     since: Instant,
     deadline: Instant,
-}
-
-enum State {
-    Asking { request: Block, filled: usize },
-    Answering { answer: Answer, written: usize },
 }
 
 struct Answer {
     head: String,
     redeemed: Option<Redeemed>,
+    written: usize,
 }
 
 impl Connection {
     fn interest(&self) -> Interest {
-        match self.state {
-            State::Asking { .. } => Interest::Read,
-            State::Answering { .. } => Interest::Write,
-        }
+        if self.answer.is_some() { Interest::Write } else { Interest::Read }
     }
 
     /// Goes on as far as it can without waiting. False: it is over.
     fn advance(&mut self, ready: bool, secretbox: &Secretbox) -> bool {
-        let goes_on = match self.state {
-            State::Asking { .. } if ready => self.hear(secretbox),
-            State::Asking { .. } => true,
-            State::Answering { .. } => self.reply(),
+        let goes_on = match &mut self.answer {
+            Some(answer) => answer.send(&mut self.stream, &self.peer),
+            None if ready => self.hear(secretbox),
+            None => true,
         };
         goes_on && self.in_time(secretbox)
     }
 
     /// Reads what is there, and answers it once it is whole. False: it is over.
     fn hear(&mut self, secretbox: &Secretbox) -> bool {
-        let answer = match self.receive(secretbox) {
-            Ok(None) => return true,
-            Ok(Some(answer)) => answer,
-            Err(refusal) => {
-                refuse(secretbox, refusal, &self.peer);
+        let count = match sys::peek(&self.stream, &mut self.request[self.filled..]) {
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return true,
+            Err(_) => {
+                refuse(secretbox, Refusal::Gone, &self.peer);
                 return false;
             }
         };
-        self.state = State::Answering { answer, written: 0 };
-        let goes_on = self.reply();
-        // Only now: the client waits for its secret, nobody for the log.
-        if let State::Answering { answer: Answer { redeemed: Some(redeemed), .. }, .. } = &self.state {
-            log_redemption(redeemed, &self.peer);
-        }
-        goes_on
-    }
-
-    /// Writes what the socket takes of the answer. False: it is over.
-    fn reply(&mut self) -> bool {
-        match self.send() {
-            Ok(is_sent) => !is_sent,
-            Err(error) => {
-                log::debug("the client went away", &[("pid", &self.peer.pid), ("error", &error)]);
+        let heard = self.filled + count;
+        let goes_on = match answer_to(&self.request[..heard], count, &self.peer, secretbox) {
+            Ok(None) => true,
+            Ok(Some(answer)) => self.answer.insert(answer).send(&mut self.stream, &self.peer),
+            Err(refusal) => {
+                refuse(secretbox, refusal, &self.peer);
                 false
             }
+        };
+        // The client waits for its secret, and for nothing of what follows. To take the request from the socket wakes
+        // it, which would be in vain before the answer was sent.
+        let is_taken = self.stream.read_exact(&mut self.request[self.filled..heard]).is_ok();
+        self.filled = heard;
+        if let Some(Answer { redeemed: Some(redeemed), .. }) = &self.answer {
+            log_redemption(redeemed, &self.peer);
         }
+        goes_on && is_taken
     }
 
     /// Until when it may go on while others wait.
     fn patience(&self) -> Instant {
-        match self.state {
-            State::Asking { filled: 0, .. } => self.deadline.min(self.since + SILENCE_MAX),
-            _ => self.deadline,
-        }
+        if self.filled == 0 { self.deadline.min(self.since + SILENCE_MAX) } else { self.deadline }
     }
 
     fn is_in_the_way(&self, secretbox: &Secretbox) -> bool {
@@ -232,53 +224,47 @@ impl Connection {
         }
         in_time
     }
+}
 
-    /// Reads what is there. The answer, if that is a whole request.
-    fn receive(&mut self, secretbox: &Secretbox) -> Result<Option<Answer>, Refusal> {
-        let State::Asking { request, filled } = &mut self.state else {
-            return Ok(None);
-        };
-        match self.stream.read(&mut request[*filled..]) {
-            Ok(0) => return Err(Refusal::Malformed),
-            Ok(count) => *filled += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
-            Err(_) => return Err(Refusal::Gone),
+/// The answer to what a peer has said so far, if that is a whole request; `new` bytes of it have just come.
+fn answer_to(heard: &[u8], new: usize, peer: &Peer, secretbox: &Secretbox) -> Result<Option<Answer>, Refusal> {
+    let token = match wire::parse_request(heard) {
+        // It has closed its end.
+        Request::Incomplete if new == 0 => return Err(Refusal::Malformed),
+        Request::Incomplete => return Ok(None),
+        Request::Malformed => return Err(Refusal::Malformed),
+        Request::OtherVersion => {
+            refuse(secretbox, Refusal::OtherVersion, peer);
+            return Ok(Some(Answer { head: wire::version_head(), redeemed: None, written: 0 }));
         }
-        let token = match wire::parse_request(&request[..*filled]) {
-            Request::Incomplete => return Ok(None),
-            Request::Malformed => return Err(Refusal::Malformed),
-            Request::OtherVersion => {
-                refuse(secretbox, Refusal::OtherVersion, &self.peer);
-                return Ok(Some(Answer { head: wire::version_head(), redeemed: None }));
-            }
-            Request::Token(token) => token,
-        };
-        if !self.peer.is_alive() {
-            return Err(Refusal::Gone);
-        }
-        let redeemed = secretbox.redeem(token, caller(&self.peer), sys::boot_clock())?;
-        Ok(Some(Answer { head: wire::secret_head(redeemed.secret.len()), redeemed: Some(redeemed) }))
+        Request::Token(token) => token,
+    };
+    if !peer.is_alive() {
+        return Err(Refusal::Gone);
     }
+    let redeemed = secretbox.redeem(token, caller(peer), sys::boot_clock())?;
+    Ok(Some(Answer { head: wire::secret_head(redeemed.secret.len()), redeemed: Some(redeemed), written: 0 }))
+}
 
-    /// Writes what the socket takes. True: all of it is written.
-    fn send(&mut self) -> io::Result<bool> {
-        let State::Answering { answer: Answer { head, redeemed }, written } = &mut self.state else {
-            return Ok(true);
-        };
-        let value = redeemed.as_ref().map_or(&[][..], |redeemed| redeemed.secret.expose());
+impl Answer {
+    /// Writes what the socket takes. False: it is over.
+    fn send(&mut self, stream: &mut UnixStream, peer: &Peer) -> bool {
+        let value = self.redeemed.as_ref().map_or(&[][..], |redeemed| redeemed.secret.expose());
         loop {
-            let mut parts = [IoSlice::new(head.as_bytes()), IoSlice::new(value)];
+            let mut parts = [IoSlice::new(self.head.as_bytes()), IoSlice::new(value)];
             let mut rest = &mut parts[..];
-            IoSlice::advance_slices(&mut rest, *written);
+            IoSlice::advance_slices(&mut rest, self.written);
             if rest.is_empty() {
-                return Ok(true);
+                return false;
             }
-            match self.stream.write_vectored(rest) {
-                Ok(count) => *written += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            match stream.write_vectored(rest) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug("the client went away", &[("pid", &peer.pid), ("error", &error)]);
+                    return false;
+                }
             }
         }
     }

@@ -163,6 +163,13 @@ pub fn receive_with_descriptors(socket: impl AsFd, buffer: &mut [u8]) -> io::Res
     Ok((len, descriptors))
 }
 
+/// Reads what the next read will read again (recv(2), MSG_PEEK).
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: the pointer and the size describe `buffer`, which outlives the call.
+    check_size(unsafe { libc::recv(raw, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_PEEK) })
+}
+
 /// The controlling terminal, for a conversation that must not mix with redirected streams.
 pub fn open_controlling_terminal() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/tty")

@@ -39,7 +39,7 @@ compile_error!(
 pub use arena::{Arena, Block, MemoryError, Protection};
 pub use database::{user_by_id, user_by_name};
 pub use descriptor::{
-    Interest, Watched, duplicate_above, move_descriptor, open_controlling_terminal, open_without_waiting, poll,
+    Interest, Watched, duplicate_above, move_descriptor, open_controlling_terminal, open_without_waiting, peek, poll,
     receive_with_descriptors, send_with_descriptors, set_nonblocking,
 };
 pub use environment::{overwrite_variable, variables};
