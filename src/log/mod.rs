@@ -197,9 +197,10 @@ fn whose(fields: &[Field<'_>]) -> String {
 }
 
 fn text_fields(fields: &[Field<'_>]) -> String {
-    let mut line = String::new();
-    for (key, value) in fields {
-        let value = value.to_string();
+    let (mut line, mut value) = (String::new(), String::new());
+    for (key, field) in fields {
+        value.clear();
+        let _ = write!(value, "{field}");
         let plain = !value.is_empty() && !value.contains([' ', '"', '=']) && !value.chars().any(char::is_control);
         let _ = if plain { write!(line, " {key}={value}") } else { write!(line, " {key}=\"{}\"", escape_json(&value)) };
     }

@@ -1,8 +1,8 @@
 //! Where lines go: straight to stderr, or in a daemon through a queue and a thread of its own.
 //!
 //! Whoever reads the daemon's stderr may stop reading; then its lines wait here, and beyond a
-//! bound they are dropped and counted. A backup never waits for its log. The first line is written
-//! at once; those that follow close upon it are gathered, so that many cost few writes.
+//! bound they are dropped and counted. A backup never waits for its log. A line is written at once,
+//! unless many come in a row: those are gathered, so that they cost few writes.
 
 use std::io::Write as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 /// Some ten thousand lines.
 const QUEUE_MAX: usize = 1 << 20;
 
-/// For how long lines are gathered that come right behind others.
+/// So many writes in a row, each close upon the one before, and lines are gathered from then on: a start or a run
+/// says less than that.
+const ROW: u32 = 16;
+
+/// For how long they are gathered.
 const GATHERING: Duration = Duration::from_millis(5);
 
 /// So much is written without gathering more.
@@ -95,9 +99,9 @@ impl Queue {
     }
 
     fn write_forever(&self) {
-        let mut gather_until = Instant::now();
+        let mut pace = Pace { in_a_row: 0, last: Instant::now() };
         loop {
-            let (mut text, dropped) = self.next_lines(gather_until);
+            let (mut text, dropped) = self.next_lines(pace.gather_until());
             if dropped > 0 {
                 text.push_str(&super::line(
                     super::Level::Warn,
@@ -106,7 +110,7 @@ impl Queue {
                 ));
             }
             to_stderr(&text);
-            gather_until = Instant::now() + GATHERING;
+            pace.wrote(Instant::now());
             self.state().writing = false;
             self.changed.notify_all();
         }
@@ -148,5 +152,48 @@ impl Queue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How close upon one another lines are written.
+struct Pace {
+    in_a_row: u32,
+    last: Instant,
+}
+
+impl Pace {
+    fn wrote(&mut self, now: Instant) {
+        // Those that were gathered for a while are close upon the ones before, too.
+        let is_close = now.duration_since(self.last) < 2 * GATHERING;
+        self.in_a_row = if is_close { self.in_a_row.saturating_add(1) } else { 0 };
+        self.last = now;
+    }
+
+    fn gather_until(&self) -> Instant {
+        if self.in_a_row < ROW { self.last } else { self.last + GATHERING }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_many_lines_in_a_row_are_gathered_and_only_for_as_long_as_they_come() {
+        let mut now = Instant::now();
+        let mut pace = Pace { in_a_row: 0, last: now };
+        for _ in 0..ROW {
+            assert_eq!(pace.gather_until(), now);
+            now += GATHERING / 2;
+            pace.wrote(now);
+        }
+        for _ in 0..3 {
+            assert_eq!(pace.gather_until(), now + GATHERING);
+            now += GATHERING;
+            pace.wrote(now);
+        }
+        now += 2 * GATHERING;
+        pace.wrote(now);
+        assert_eq!(pace.gather_until(), now);
     }
 }
