@@ -61,11 +61,14 @@ impl Bound {
             *spare = Some(self.socket.try_clone()?);
         }
         let (stream, _) = self.socket.accept()?;
-        let peer = sys::peer(&stream).or_else(|_| {
-            // Perhaps for want of a descriptor, which it takes to tell who is there.
-            drop(spare.take());
-            sys::peer(&stream)
-        });
+        let peer = match sys::peer(&stream) {
+            // It takes one to tell who is there.
+            Err(error) if sys::lacks_descriptor(&error) => {
+                drop(spare.take());
+                sys::peer(&stream)
+            }
+            peer => peer,
+        };
         Ok((stream, peer))
     }
 

@@ -163,6 +163,11 @@ pub fn receive_with_descriptors(socket: impl AsFd, buffer: &mut [u8]) -> io::Res
     Ok((len, descriptors))
 }
 
+/// Whether a call failed because the process or the system has no descriptor left.
+pub fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Reads what the next read will read again (recv(2), MSG_PEEK).
 pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let raw = socket.as_fd().as_raw_fd();

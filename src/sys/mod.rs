@@ -39,8 +39,8 @@ compile_error!(
 pub use arena::{Arena, Block, MemoryError, Protection};
 pub use database::{user_by_id, user_by_name};
 pub use descriptor::{
-    Interest, Watched, duplicate_above, move_descriptor, open_controlling_terminal, open_without_waiting, peek, poll,
-    receive_with_descriptors, send_with_descriptors, set_nonblocking,
+    Interest, Watched, duplicate_above, lacks_descriptor, move_descriptor, open_controlling_terminal,
+    open_without_waiting, peek, poll, receive_with_descriptors, send_with_descriptors, set_nonblocking,
 };
 pub use environment::{overwrite_variable, variables};
 pub use memory::{give_back_memory, share_one_heap};
