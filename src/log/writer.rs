@@ -116,20 +116,21 @@ impl Queue {
         }
     }
 
-    /// Waits for lines, and until `gather_until` for more of them; with them, how many were dropped.
+    /// Gathers lines until `gather_until`, and waits for the next one if there is none; with them, how many were dropped.
     fn next_lines(&self, gather_until: Instant) -> (String, usize) {
         let mut state = self.state();
-        while state.text.is_empty() && state.dropped == 0 {
-            state.wakes_writer = 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
         while state.text.len() < GATHERED_MAX {
             let left = gather_until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
+            // Nobody else has to wake the thread then.
             state.wakes_writer = GATHERED_MAX;
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        while state.text.is_empty() && state.dropped == 0 {
+            state.wakes_writer = 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.wakes_writer = usize::MAX;
         state.writing = true;
