@@ -3,14 +3,18 @@
 //! The five fields are read here, by the rules of Debian's cron, into sets of numbers, because the cron crate
 //! reads another dialect. The crate is the calendar: it is asked for dates only, with a schedule made of these
 //! sets, on local time handed over as if it were UTC; it never sees a zone, where it would iterate for ever in
-//! a repeated hour. Its schedules are trees of numbers, many times the size of a `Crontab`, but built in a
-//! microsecond or two: so one is built for a search and dropped after it, none where every date counts, and the
-//! time of day is found in the sets.
+//! a repeated hour. Its schedules are trees of numbers, many times the size of a `Crontab`, and take a few
+//! microseconds to build: so none is kept beyond a search, many searches at once share them (`Calendars`), none is
+//! needed where every date counts, and the time of day is found in the sets.
 //!
 //! Between local time and UTC only the offset at an instant is ever asked for. The rules of daylight saving
 //! follow from two pure functions over such offsets, `Calendar::next_fixed` and `Calendar::next_by_clock`.
 
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -79,26 +83,20 @@ impl Schedule {
         }
     }
 
-    /// The longest time between two slots that follow each other; `None` where slots do not come by the clock, or on
-    /// no two dates before the calendar ends.
-    pub fn longest_gap(&self, from: DateTime<Utc>, zone: Zone) -> Option<Duration> {
+    /// The schedule as it was written, with single spaces.
+    pub fn text(&self) -> Cow<'_, str> {
         match self {
-            Schedule::Crontab(crontab) => crontab.longest_gap(from, zone),
-            Schedule::Every(duration) => Some(*duration),
-            Schedule::Start | Schedule::Reboot => None,
+            Schedule::Crontab(crontab) => Cow::Borrowed(&crontab.text),
+            Schedule::Every(duration) => Cow::Owned(format!("@every {}", format_duration(*duration))),
+            Schedule::Start => Cow::Borrowed("@start"),
+            Schedule::Reboot => Cow::Borrowed("@reboot"),
         }
     }
 }
 
-/// The schedule as it was written, with single spaces.
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Schedule::Crontab(crontab) => f.write_str(&crontab.text),
-            Schedule::Every(duration) => write!(f, "@every {}", format_duration(*duration)),
-            Schedule::Start => f.write_str("@start"),
-            Schedule::Reboot => f.write_str("@reboot"),
-        }
+        f.write_str(&self.text())
     }
 }
 
@@ -137,12 +135,7 @@ fn parse_every(text: &str) -> Result<Schedule, String> {
 pub struct Crontab {
     minutes: Set,
     hours: Set,
-    days: Set,
-    months: Set,
-    /// 0 is Sunday, there is no 7.
-    weekdays: Set,
-    /// Both day fields are restricted: a date that matches either one counts.
-    either_day: bool,
+    dates: Dates,
     /// The minute or hour field begins with `*`: real minutes count, also in skipped and repeated hours.
     by_clock: bool,
     text: Box<str>,
@@ -155,63 +148,24 @@ impl Crontab {
         let crontab = Crontab {
             minutes: MINUTE.parse(minute)?,
             hours: HOUR_OF_DAY.parse(hour)?,
-            days: DAY_OF_MONTH.parse(day)?,
-            months: MONTH.parse(month)?,
-            weekdays: DAY_OF_WEEK.parse(weekday)?.with_sunday_as_zero(),
-            either_day: !starred(day) && !starred(weekday),
+            dates: Dates {
+                days: DAY_OF_MONTH.parse(day)?,
+                months: MONTH.parse(month)?,
+                weekdays: DAY_OF_WEEK.parse(weekday)?.with_sunday_as_zero(),
+                either_day: !starred(day) && !starred(weekday),
+            },
             by_clock: starred(minute) || starred(hour),
             text: text.into(),
         };
-        if !crontab.has_dates() {
+        if !crontab.dates.exist() {
             return Err("day of month: such a date never comes in the months given".to_string());
         }
         Ok(crontab)
     }
 
-    /// The first slot strictly after `after`; `None` where there is none before the calendar ends, in 2101.
+    /// As `Calendars::next_after`, for one search.
     pub fn next_after(&self, after: DateTime<Utc>, zone: Zone) -> Option<DateTime<Utc>> {
-        let offset = |instant: i64| {
-            DateTime::from_timestamp(instant, 0).map_or(0, |time| i64::from(zone.offset_at(time).local_minus_utc()))
-        };
-        DateTime::from_timestamp(self.next_by(after.timestamp(), offset)?, 0)
-    }
-
-    /// `next_after` on seconds since 1970, by the offset from UTC at each instant.
-    fn next_by(&self, after: i64, offset: impl Fn(i64) -> i64) -> Option<i64> {
-        if after >= CALENDAR_END {
-            return None;
-        }
-        let after = after.max(-DAY);
-        let calendar = Calendar::of(self);
-        if self.by_clock { calendar.next_by_clock(after, offset) } else { calendar.next_fixed(after, offset) }
-    }
-
-    /// The longest gap between slots on the wall clock, of those in the coming four years (or of the next two
-    /// where they are rarer). Without daylight saving, whose hour is no matter for what this is used for.
-    fn longest_gap(&self, from: DateTime<Utc>, zone: Zone) -> Option<Duration> {
-        let from = from.timestamp() + i64::from(zone.offset_at(from).local_minus_utc());
-        let (within, span) = self.gaps_of_a_day();
-        let across = Calendar::of(self).longest_run(from.div_euclid(DAY))? * DAY - span;
-        u64::try_from(within.max(across)).ok().map(Duration::from_secs)
-    }
-
-    /// Whether any date can match: of days that must match, the first has to exist in one of the months.
-    fn has_dates(&self) -> bool {
-        let first = self.days.first_from(1);
-        self.either_day || self.months.numbers().any(|month| first <= Some(length(month)))
-    }
-
-    /// Whether the date within the year is free, so that at most the day of the week counts.
-    fn any_day_of_year(&self) -> bool {
-        DAY_OF_MONTH.is_all(self.days) && MONTH.is_all(self.months)
-    }
-
-    fn any_day_of_week(&self) -> bool {
-        WEEKDAY_OF_CRATE.is_all(self.weekdays_of_crate())
-    }
-
-    fn weekdays_of_crate(&self) -> Set {
-        Set(self.weekdays.0 << 1)
+        Calendars::default().next_after(self, after, zone)
     }
 
     /// The longest gap between two times of one day, and the time from the first to the last, in seconds.
@@ -239,6 +193,38 @@ impl Crontab {
     }
 }
 
+/// Those of the five fields that choose dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Dates {
+    days: Set,
+    months: Set,
+    /// 0 is Sunday, there is no 7.
+    weekdays: Set,
+    /// Both day fields are restricted: a date that matches either one counts.
+    either_day: bool,
+}
+
+impl Dates {
+    /// Whether any date can match: of days that must match, the first has to exist in one of the months.
+    fn exist(self) -> bool {
+        let first = self.days.first_from(1);
+        self.either_day || self.months.numbers().any(|month| first <= Some(length(month)))
+    }
+
+    /// Whether the date within the year is free, so that at most the day of the week counts.
+    fn any_day_of_year(self) -> bool {
+        DAY_OF_MONTH.is_all(self.days) && MONTH.is_all(self.months)
+    }
+
+    fn are_all(self) -> bool {
+        self.any_day_of_year() && WEEKDAY_OF_CRATE.is_all(self.weekdays_of_crate())
+    }
+
+    fn weekdays_of_crate(self) -> Set {
+        Set(self.weekdays.0 << 1)
+    }
+}
+
 /// The length of a month in days, at its longest.
 fn length(month: u32) -> u32 {
     match month {
@@ -248,45 +234,121 @@ fn length(month: u32) -> u32 {
     }
 }
 
-/// A crontab with the crate's schedules of its dates: one, or two of which the earlier date counts.
-///
-/// Local times are seconds since 1970 as if in UTC, dates are days since then.
-struct Calendar<'a> {
-    crontab: &'a Crontab,
-    /// None where every date matches.
-    dates: Vec<Option<cron::Schedule>>,
+/// Answers for many schedules: those that have the same dates share the work.
+#[derive(Default)]
+pub struct Calendars {
+    searches: HashMap<Dates, Rc<DateSearch>>,
+    /// The longest run of days without a date, seen from a day.
+    runs: HashMap<(Dates, i64), Option<i64>>,
 }
 
-/// The crate's schedule of the midnights of these dates. It takes all numbers within their bounds; should it
-/// ever refuse some, there are no such dates.
-fn dates_of(days: &str, months: &str, weekdays: &str) -> Option<cron::Schedule> {
-    cron::Schedule::from_str(&format!("0 0 0 {days} {months} {weekdays}")).ok()
-}
-
-impl Calendar<'_> {
-    fn of(crontab: &Crontab) -> Calendar<'_> {
-        if crontab.any_day_of_year() && crontab.any_day_of_week() {
-            return Calendar { crontab, dates: Vec::new() };
-        }
-        let days = DAY_OF_MONTH.write(crontab.days);
-        let months = MONTH.write(crontab.months);
-        let weekdays = WEEKDAY_OF_CRATE.write(crontab.weekdays_of_crate());
-        let dates = if crontab.either_day {
-            vec![dates_of(&days, &months, "*"), dates_of("*", &months, &weekdays)]
-        } else {
-            vec![dates_of(&days, &months, &weekdays)]
+impl Calendars {
+    /// The first slot strictly after `after`; `None` where there is none before the calendar ends, in 2101.
+    pub fn next_after(&mut self, crontab: &Crontab, after: DateTime<Utc>, zone: Zone) -> Option<DateTime<Utc>> {
+        let offset = |instant: i64| {
+            DateTime::from_timestamp(instant, 0).map_or(0, |time| i64::from(zone.offset_at(time).local_minus_utc()))
         };
-        Calendar { crontab, dates }
+        DateTime::from_timestamp(self.next_by(crontab, after.timestamp(), offset)?, 0)
+    }
+
+    /// `next_after` on seconds since 1970, by the offset from UTC at each instant.
+    fn next_by(&mut self, crontab: &Crontab, after: i64, offset: impl Fn(i64) -> i64) -> Option<i64> {
+        if after >= CALENDAR_END {
+            return None;
+        }
+        let after = after.max(-DAY);
+        let calendar = self.of(crontab);
+        if crontab.by_clock { calendar.next_by_clock(after, offset) } else { calendar.next_fixed(after, offset) }
+    }
+
+    /// The longest time between two slots that follow each other; `None` where slots do not come by the clock, or on
+    /// no two dates before the calendar ends. On the wall clock, of slots in the coming four years (or of the next two
+    /// where they are rarer), without daylight saving, whose hour is no matter for what this is used for.
+    pub fn longest_gap(&mut self, schedule: &Schedule, from: DateTime<Utc>, zone: Zone) -> Option<Duration> {
+        let crontab = match schedule {
+            Schedule::Crontab(crontab) => crontab,
+            Schedule::Every(duration) => return Some(*duration),
+            Schedule::Start | Schedule::Reboot => return None,
+        };
+        let today = (from.timestamp() + i64::from(zone.offset_at(from).local_minus_utc())).div_euclid(DAY);
+        let (within, span) = crontab.gaps_of_a_day();
+        let across = self.longest_run(crontab, today)? * DAY - span;
+        u64::try_from(within.max(across)).ok().map(Duration::from_secs)
+    }
+
+    fn longest_run(&mut self, crontab: &Crontab, from: i64) -> Option<i64> {
+        let key = (crontab.dates, from);
+        if let Some(known) = self.runs.get(&key) {
+            return *known;
+        }
+        let run = self.of(crontab).longest_run(from);
+        self.runs.insert(key, run);
+        run
+    }
+
+    fn of<'c>(&mut self, crontab: &'c Crontab) -> Calendar<'c> {
+        let dates = crontab.dates;
+        Calendar { crontab, search: self.searches.entry(dates).or_insert_with(|| DateSearch::of(dates).into()).clone() }
+    }
+}
+
+/// A search for dates, by the crate's schedules of them: none where every date matches, one, or two of which the
+/// earlier date counts.
+struct DateSearch {
+    schedules: Vec<Option<cron::Schedule>>,
+    /// The last answer: from the first of these dates on, the second is the next one.
+    last: Cell<(i64, i64)>,
+}
+
+impl DateSearch {
+    fn of(dates: Dates) -> DateSearch {
+        let days = || DAY_OF_MONTH.write(dates.days);
+        let months = || MONTH.write(dates.months);
+        let weekdays = || WEEKDAY_OF_CRATE.write(dates.weekdays_of_crate());
+        let schedules = if dates.are_all() {
+            Vec::new()
+        } else if dates.either_day {
+            vec![midnights(&days(), &months(), "*"), midnights("*", &months(), &weekdays())]
+        } else {
+            vec![midnights(&days(), &months(), &weekdays())]
+        };
+        DateSearch { schedules, last: Cell::new((0, -1)) }
     }
 
     /// The first matching date at or after `date`.
     fn date_from(&self, date: i64) -> Option<i64> {
-        if self.dates.is_empty() {
+        if self.schedules.is_empty() {
             return Some(date);
         }
+        let (asked, found) = self.last.get();
+        if (asked..=found).contains(&date) {
+            return Some(found);
+        }
         let eve = DateTime::from_timestamp(date * DAY - 1, 0)?;
-        let found = self.dates.iter().flatten().filter_map(|schedule| schedule.after(&eve).next()).min()?;
-        Some(found.timestamp().div_euclid(DAY))
+        let found = self.schedules.iter().flatten().filter_map(|schedule| schedule.after(&eve).next()).min()?;
+        let found = found.timestamp().div_euclid(DAY);
+        self.last.set((date, found));
+        Some(found)
+    }
+}
+
+/// The crate's schedule of the midnights of these dates. It takes all numbers within their bounds; should it
+/// ever refuse some, there are no such dates.
+fn midnights(days: &str, months: &str, weekdays: &str) -> Option<cron::Schedule> {
+    cron::Schedule::from_str(&format!("0 0 0 {days} {months} {weekdays}")).ok()
+}
+
+/// A crontab and the search for its dates.
+///
+/// Local times are seconds since 1970 as if in UTC, dates are days since then.
+struct Calendar<'c> {
+    crontab: &'c Crontab,
+    search: Rc<DateSearch>,
+}
+
+impl Calendar<'_> {
+    fn date_from(&self, date: i64) -> Option<i64> {
+        self.search.date_from(date)
     }
 
     /// The first matching local time at or after `local`.
@@ -333,7 +395,7 @@ impl Calendar<'_> {
 
     /// The most days from one matching date to the next, of those in the window.
     fn longest_run(&self, from: i64) -> Option<i64> {
-        let window = if self.crontab.any_day_of_year() { GAP_WINDOW_WEEKDAYS } else { GAP_WINDOW_DAYS };
+        let window = if self.crontab.dates.any_day_of_year() { GAP_WINDOW_WEEKDAYS } else { GAP_WINDOW_DAYS };
         let mut date = self.date_from(from)?;
         let mut longest = None;
         while let Some(next) = self.date_from(date + 1) {
@@ -376,7 +438,7 @@ fn change_between(from: i64, to: i64, offset: impl Fn(i64) -> i64) -> Option<i64
 }
 
 /// A set of numbers below 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Set(u64);
 
 impl Set {
@@ -562,7 +624,7 @@ mod tests {
         let mut after = seconds(after);
         let mut slots = Vec::new();
         while slots.len() < count {
-            let Some(slot) = crontab.next_by(after, &offset) else {
+            let Some(slot) = Calendars::default().next_by(&crontab, after, &offset) else {
                 break;
             };
             assert!(slot > after, "{text}: not after");
@@ -601,19 +663,19 @@ mod tests {
 
     #[test]
     fn names_stand_for_numbers_in_any_case_and_in_ranges() {
-        assert_eq!(crontab("0 0 * jAn-MAR,dec *").months, crontab("0 0 * 1,2,3,12 *").months);
-        assert_eq!(crontab("0 0 * * Mon-5").weekdays, crontab("0 0 * * 1,2,3,4,5").weekdays);
+        assert_eq!(crontab("0 0 * jAn-MAR,dec *").dates.months, crontab("0 0 * 1,2,3,12 *").dates.months);
+        assert_eq!(crontab("0 0 * * Mon-5").dates.weekdays, crontab("0 0 * * 1,2,3,4,5").dates.weekdays);
     }
 
     #[test]
     fn sunday_is_0_and_7_and_a_range_may_end_in_it() {
-        let sunday = crontab("0 0 * * 0").weekdays;
+        let sunday = crontab("0 0 * * 0").dates.weekdays;
         for text in ["7", "sun", "0,7", "SUN-SUN", "0-0", "7-7", "*/7"] {
-            assert_eq!(crontab(&format!("0 0 * * {text}")).weekdays, sunday, "{text}");
+            assert_eq!(crontab(&format!("0 0 * * {text}")).dates.weekdays, sunday, "{text}");
         }
-        assert_eq!(crontab("0 0 * * fri-Sun").weekdays, crontab("0 0 * * 5,6,0").weekdays);
-        assert_eq!(crontab("0 0 * * 5-7").weekdays, crontab("0 0 * * 5,6,0").weekdays);
-        assert_eq!(crontab("0 0 * * sun-tue").weekdays, crontab("0 0 * * 0,1,2").weekdays);
+        assert_eq!(crontab("0 0 * * fri-Sun").dates.weekdays, crontab("0 0 * * 5,6,0").dates.weekdays);
+        assert_eq!(crontab("0 0 * * 5-7").dates.weekdays, crontab("0 0 * * 5,6,0").dates.weekdays);
+        assert_eq!(crontab("0 0 * * sun-tue").dates.weekdays, crontab("0 0 * * 0,1,2").dates.weekdays);
         assert_eq!(utc("0 0 * * sat-sun", "2026-01-01T00:00:00Z", 3), ["01-03T00:00", "01-04T00:00", "01-10T00:00"]);
     }
 
@@ -635,7 +697,7 @@ mod tests {
     fn a_leap_day_comes_in_leap_years() {
         assert_eq!(utc("0 0 29 2 *", "2026-01-01T00:00:00Z", 2), ["02-29T00:00", "02-29T00:00"]);
         assert_eq!(
-            crontab("0 0 29 2 *").next_by(seconds("2026-01-01T00:00:00Z"), |_| 0),
+            Calendars::default().next_by(&crontab("0 0 29 2 *"), seconds("2026-01-01T00:00:00Z"), |_| 0),
             Some(seconds("2028-02-29T00:00:00Z"))
         );
     }
@@ -648,7 +710,7 @@ mod tests {
                 assert_eq!(crontab.next_after(after, Zone::Utc).is_some(), after == DateTime::<Utc>::MIN_UTC);
             }
             for after in [i64::MIN, i64::MAX] {
-                assert_eq!(crontab.next_by(after, |_| 0).is_some(), after == i64::MIN);
+                assert_eq!(Calendars::default().next_by(&crontab, after, |_| 0).is_some(), after == i64::MIN);
             }
         }
         assert_eq!(utc("0 0 29 2 */7", "2072-01-01T00:00:00Z", 9).len(), 1);
@@ -857,7 +919,9 @@ mod tests {
             let expected = walk(&crontab, start, change + 2 * DAY, offset);
             let mut found = Vec::new();
             let mut time = start;
-            while let Some(slot) = crontab.next_by(time, offset).filter(|slot| *slot < change + 2 * DAY) {
+            while let Some(slot) =
+                Calendars::default().next_by(&crontab, time, offset).filter(|slot| *slot < change + 2 * DAY)
+            {
                 found.push(slot);
                 time = slot;
             }
@@ -867,7 +931,7 @@ mod tests {
 
     /// The slots from `start` to `end`, by looking at each minute's clock.
     fn walk(crontab: &Crontab, start: i64, end: i64, offset: impl Fn(i64) -> i64) -> Vec<i64> {
-        let calendar = Calendar::of(crontab);
+        let calendar = Calendars::default().of(crontab);
         let matches = |local: i64| calendar.time_from(local) == Some(local);
         let mut shown = start + offset(start);
         let mut slots = Vec::new();
@@ -885,8 +949,9 @@ mod tests {
     #[test]
     fn the_longest_gap_is_found() {
         let from = parse_time("2026-01-15T10:00:00Z").expect("RFC 3339");
-        let hours = |text: &str| {
-            let gap = Schedule::parse(text).expect(text).longest_gap(from, Zone::Utc);
+        let mut calendars = Calendars::default();
+        let mut hours = |text: &str| {
+            let gap = calendars.longest_gap(&Schedule::parse(text).expect(text), from, Zone::Utc);
             gap.map(|gap| gap.as_secs_f64() / 3_600.0)
         };
         assert_eq!(hours("30 2 * * *"), Some(24.0));

@@ -1,6 +1,6 @@
 //! What a new daemon makes of the ledger: runs that were cut, runs that were due, slots that were missed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::clock::{Now, Zone};
 use crate::ledger::{Cause, Record, Started, State, TaskState};
 use crate::outcome::{Outcome, RunId};
 use crate::plan::{Plan, SecretId, Task, TaskId};
-use crate::schedule::Schedule;
+use crate::schedule::{Calendars, Schedule};
 
 /// The fingerprint of a task that is not enabled: enabling it is a change of its schedule.
 const DISABLED: u64 = 0;
@@ -30,8 +30,9 @@ impl Agenda {
         boot_id: &str,
         machine_id: &str,
     ) -> (Agenda, Vec<Action>) {
-        let entries =
-            plan.tasks().map(|(_, task)| Entry::new(&plan, task, state.tasks.get(&task.name), now, machine_id));
+        let mut calendars = Calendars::default();
+        let met: Vec<Met<'_>> = plan.tasks().map(|(_, task)| Met::new(&plan, task, state)).collect();
+        let entries = met.iter().map(|met| Entry::new(met, plan.zone, now, machine_id, &mut calendars));
         let mut agenda = Agenda {
             tasks: entries.collect(),
             locks: Locks::default(),
@@ -52,12 +53,11 @@ impl Agenda {
         agenda.forget_removed_tasks(state);
         agenda.clock_was_set(now, true);
         let rebooted = state.boot.as_deref() != Some(boot_id);
-        for (id, task) in plan.tasks() {
-            let known = state.tasks.get(&task.name);
-            agenda.greet_task(id, task, known, now);
+        for ((id, task), met) in plan.tasks().zip(&met) {
+            agenda.greet_task(id, met, now);
             if task.enabled {
-                agenda.begin_task(id, task, known, rebooted, now);
-                let cut = known.is_some_and(|known| known.schedule.is_some() && known.cut) || crashed.contains(&id);
+                agenda.begin_task(id, met, rebooted, now);
+                let cut = met.known.is_some_and(|known| known.schedule.is_some() && known.cut) || crashed.contains(&id);
                 if Agenda::will_repeat(task, cut, Cause::Slot) {
                     agenda.repeat(id, now);
                 }
@@ -70,7 +70,7 @@ impl Agenda {
     }
 
     fn forget_removed_tasks(&mut self, state: &State) {
-        let names: BTreeSet<&str> = self.plan.tasks().map(|(_, task)| task.name.as_str()).collect();
+        let names: HashSet<&str> = self.plan.tasks().map(|(_, task)| task.name.as_str()).collect();
         for (name, known) in &state.tasks {
             if known.schedule.is_some() && !names.contains(name.as_str()) {
                 self.book.note(Record::Gone { task: name.clone() });
@@ -79,9 +79,9 @@ impl Agenda {
     }
 
     /// A task that is new, or whose schedule changed, starts from now.
-    fn greet_task(&mut self, id: TaskId, task: &Task, known: Option<&TaskState>, now: Now) {
-        let schedule = schedule_of(&self.plan, task);
-        let known = known.and_then(|known| known.schedule);
+    fn greet_task(&mut self, id: TaskId, met: &Met<'_>, now: Now) {
+        let (task, schedule) = (met.task, met.schedule);
+        let known = met.known.and_then(|known| known.schedule);
         if known != Some(schedule) {
             self.book.note(Record::Task { task: task.name.clone(), schedule, wall: now.wall });
             match known {
@@ -136,11 +136,11 @@ impl Agenda {
     }
 
     /// Makes due what is: what was due before, slots that came meanwhile, `@start`, `@reboot`.
-    fn begin_task(&mut self, id: TaskId, task: &Task, known: Option<&TaskState>, rebooted: bool, now: Now) {
+    fn begin_task(&mut self, id: TaskId, met: &Met<'_>, rebooted: bool, now: Now) {
+        let task = met.task;
         let latest = self.delayed(id, now);
-        let unchanged = known.filter(|known| known.schedule == Some(schedule_of(&self.plan, task)));
         // `@start` comes by itself.
-        let due = unchanged.and_then(|known| known.due.as_ref()).filter(|due| due.cause != Cause::Start);
+        let due = met.unchanged().and_then(|known| known.due.as_ref()).filter(|due| due.cause != Cause::Start);
         self.tasks[id.index()].due = due.map(|due| Agenda::due_again(due, latest, now));
         let at_start = nanos(now.boot) + self.tasks[id.index()].slots.offset;
         let cause = if rebooted && task.schedules.contains(&Schedule::Reboot) {
@@ -174,14 +174,39 @@ impl Agenda {
     }
 }
 
+/// A task, and what the ledger says of it.
+struct Met<'s> {
+    task: &'s Task,
+    /// The fingerprint of its schedule: its texts and the zone in which they are meant.
+    schedule: u64,
+    known: Option<&'s TaskState>,
+}
+
+impl<'s> Met<'s> {
+    fn new(plan: &Plan, task: &'s Task, state: &'s State) -> Self {
+        let zone = match plan.zone {
+            Zone::Local => "local",
+            Zone::Utc => "utc",
+        };
+        let texts = task.schedules.iter().map(Schedule::text).chain([zone.into()]);
+        let schedule = if task.enabled { fingerprint(texts).max(DISABLED + 1) } else { DISABLED };
+        Met { task, schedule, known: state.tasks.get(&task.name) }
+    }
+
+    /// What the ledger says, if that was of the same schedule.
+    fn unchanged(&self) -> Option<&'s TaskState> {
+        self.known.filter(|known| known.schedule == Some(self.schedule))
+    }
+}
+
 impl Entry {
-    fn new(plan: &Plan, task: &Task, known: Option<&TaskState>, now: Now, machine_id: &str) -> Self {
+    fn new(met: &Met<'_>, zone: Zone, now: Now, machine_id: &str, calendars: &mut Calendars) -> Self {
+        let (task, known) = (met.task, met.known);
         let offset = offset(task.policy.jitter, machine_id, &task.name);
-        let unchanged = known.filter(|known| known.schedule == Some(schedule_of(plan, task)));
         Entry {
-            slots: match unchanged {
-                Some(known) => Slots::from_state(&task.schedules, plan.zone, offset, known, now),
-                None => Slots::from_now(&task.schedules, plan.zone, offset, now),
+            slots: match met.unchanged() {
+                Some(known) => Slots::from_state(&task.schedules, zone, offset, known, now, calendars),
+                None => Slots::from_now(&task.schedules, zone, offset, now, calendars),
             },
             needs: task.secrets(),
             first_seen: known.map_or(now.wall, |known| known.first_seen),
@@ -192,16 +217,4 @@ impl Entry {
             file_locks: FileLocks::None,
         }
     }
-}
-
-/// The fingerprint of a task's schedule: its texts and the zone in which they are meant.
-fn schedule_of(plan: &Plan, task: &Task) -> u64 {
-    if !task.enabled {
-        return DISABLED;
-    }
-    let zone = match plan.zone {
-        Zone::Local => "local",
-        Zone::Utc => "utc",
-    };
-    fingerprint(task.schedules.iter().map(Schedule::to_string).chain([zone.to_string()])).max(DISABLED + 1)
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::{Now, Zone};
 use crate::ledger::{FUTURE_MAX, TaskState};
-use crate::schedule::Schedule;
+use crate::schedule::{Calendars, Schedule};
 
 /// A point of the boot clock, in nanoseconds; before the boot it is negative.
 pub type Boot = i64;
@@ -106,16 +106,23 @@ impl Grid {
 
 impl Slots {
     /// Slots that count from `now`.
-    pub fn from_now(schedules: &[Schedule], zone: Zone, offset: Boot, now: Now) -> Self {
+    pub fn from_now(schedules: &[Schedule], zone: Zone, offset: Boot, now: Now, calendars: &mut Calendars) -> Self {
         let mut slots = Slots { offset, last: now.wall, before_correction: None, next: None, grid: None };
         slots.grid = every_of(schedules).map(|every| Grid { every, anchor: nanos(now.boot), handled: nanos(now.boot) });
-        slots.find_next(schedules, zone);
+        slots.find_next(schedules, zone, calendars);
         slots
     }
 
     /// Slots that go on from what the ledger says. `@every` goes on by the recorded wall time, which is not
     /// believed where it is in the future, save for what was noticed ahead.
-    pub fn from_state(schedules: &[Schedule], zone: Zone, offset: Boot, state: &TaskState, now: Now) -> Self {
+    pub fn from_state(
+        schedules: &[Schedule],
+        zone: Zone,
+        offset: Boot,
+        state: &TaskState,
+        now: Now,
+        calendars: &mut Calendars,
+    ) -> Self {
         let boot_of = |wall: DateTime<Utc>| nanos(now.boot) - between(wall, now.wall).max(-AHEAD);
         let mut slots =
             Slots { offset, last: state.last_slot, before_correction: state.before_correction, next: None, grid: None };
@@ -126,7 +133,7 @@ impl Slots {
             };
             Grid { every, anchor, handled: boot_of(state.last_slot).max(anchor) }
         });
-        slots.find_next(schedules, zone);
+        slots.find_next(schedules, zone, calendars);
         slots
     }
 
@@ -149,7 +156,8 @@ impl Slots {
     fn notice_crontab(&mut self, schedules: &[Schedule], zone: Zone, now: Now, ahead: Boot) -> Option<DateTime<Utc>> {
         let horizon = shift(now.wall, ahead - self.offset);
         let first = self.next.filter(|next| *next <= horizon)?;
-        let (latest, next) = latest_slot(first, horizon, |after| next_slot(schedules, zone, after));
+        let mut calendars = Calendars::default();
+        let (latest, next) = latest_slot(first, horizon, |after| next_slot(schedules, zone, after, &mut calendars));
         self.last = latest;
         self.next = next;
         self.before_correction = self.before_correction.filter(|mark| *mark > latest);
@@ -180,7 +188,7 @@ impl Slots {
         }
         self.before_correction = self.before_correction.max(Some(self.last));
         self.last = now.wall;
-        self.find_next(schedules, zone);
+        self.find_next(schedules, zone, &mut Calendars::default());
         true
     }
 
@@ -190,18 +198,23 @@ impl Slots {
         if let Some(mark) = self.before_correction.filter(|mark| *mark <= now.wall) {
             self.before_correction = None;
             self.last = self.last.max(mark);
-            self.find_next(schedules, zone);
+            self.find_next(schedules, zone, &mut Calendars::default());
         }
     }
 
-    fn find_next(&mut self, schedules: &[Schedule], zone: Zone) {
-        self.next = next_slot(schedules, zone, self.last);
+    fn find_next(&mut self, schedules: &[Schedule], zone: Zone, calendars: &mut Calendars) {
+        self.next = next_slot(schedules, zone, self.last, calendars);
     }
 }
 
-fn next_slot(schedules: &[Schedule], zone: Zone, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn next_slot(
+    schedules: &[Schedule],
+    zone: Zone,
+    after: DateTime<Utc>,
+    calendars: &mut Calendars,
+) -> Option<DateTime<Utc>> {
     let next = |schedule: &Schedule| match schedule {
-        Schedule::Crontab(crontab) => crontab.next_after(after, zone),
+        Schedule::Crontab(crontab) => calendars.next_after(crontab, after, zone),
         Schedule::Every(_) | Schedule::Start | Schedule::Reboot => None,
     };
     schedules.iter().filter_map(next).min()
@@ -221,7 +234,7 @@ fn every_of(schedules: &[Schedule]) -> Option<Boot> {
 fn latest_slot(
     first: DateTime<Utc>,
     until: DateTime<Utc>,
-    next: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+    mut next: impl FnMut(DateTime<Utc>) -> Option<DateTime<Utc>>,
 ) -> (DateTime<Utc>, Option<DateTime<Utc>>) {
     let comes = |slot: &DateTime<Utc>| *slot <= until;
     // No slot lies between `end` and `until`.
@@ -260,9 +273,10 @@ mod tests {
     fn the_latest_slot_is_found_over_years() {
         for text in ["* * * * *", "30 2 * * *", "*/7 3 1 * *", "0 0 29 2 *"] {
             let schedules = [parse(text), parse("@start")];
-            let next = |after| next_slot(&schedules, Zone::Utc, after);
+            let mut calendars = Calendars::default();
+            let mut next = |after| next_slot(&schedules, Zone::Utc, after, &mut calendars);
             let (begin, until) = (at("2019-12-31T23:00:00Z"), at("2026-05-06T07:08:09Z"));
-            let (latest, following) = latest_slot(next(begin).expect("a slot"), until, next);
+            let (latest, following) = latest_slot(next(begin).expect("a slot"), until, &mut next);
             assert!(latest <= until && following > Some(until), "{text}: {latest}");
             assert_eq!(following, next(latest), "{text}");
         }
@@ -287,7 +301,7 @@ mod tests {
     fn every_keeps_its_grid_and_skips_what_is_handled() {
         let schedules = [parse("@every 10m")];
         let begin = now("2026-01-01T00:00:00Z", 1_000);
-        let mut slots = Slots::from_now(&schedules, Zone::Utc, 0, begin);
+        let mut slots = Slots::from_now(&schedules, Zone::Utc, 0, begin, &mut Calendars::default());
         assert_eq!(slots.next_starts().1, Some(1_600 * SECOND));
         assert_eq!(slots.notice(&schedules, Zone::Utc, now("2026-01-01T00:09:58Z", 1_598), AHEAD), None);
         let noticed = slots.notice(&schedules, Zone::Utc, now("2026-01-01T00:35:00Z", 3_100), AHEAD).expect("a slot");
@@ -300,7 +314,8 @@ mod tests {
     #[test]
     fn every_does_not_come_again_because_the_wall_clock_was_adjusted_a_little() {
         let schedules = [parse("@every 10m")];
-        let mut slots = Slots::from_now(&schedules, Zone::Utc, 0, now("2026-01-01T00:00:00Z", 1_000));
+        let mut slots =
+            Slots::from_now(&schedules, Zone::Utc, 0, now("2026-01-01T00:00:00Z", 1_000), &mut Calendars::default());
         if let Some(grid) = &mut slots.grid {
             grid.handled = grid.anchor + 599 * SECOND;
         }

@@ -1,6 +1,6 @@
 //! Which tasks are in trouble: their last run failed, or their last success is too long ago.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::ledger::State;
 use crate::outcome::Outcome;
 use crate::plan::{MaxAge, Plan, Task, TaskId};
+use crate::schedule::Calendars;
 
 /// What is known of each task's health, and when it will be stale.
 pub struct Health {
@@ -28,10 +29,10 @@ struct TaskHealth {
 impl Health {
     /// As the ledger has it; a task that it does not know is first seen `now`.
     pub fn new(plan: &Plan, state: &State, now: DateTime<Utc>) -> Health {
-        let mut gaps = HashMap::new();
+        let mut calendars = Calendars::default();
         let tasks = plan.tasks().map(|(_, task)| {
             let known = state.tasks.get(&task.name);
-            let max_age = max_age(plan, task, now, &mut gaps);
+            let max_age = max_age(plan, task, now, &mut calendars);
             let counted_from = known.map_or(now, |known| known.last_success.unwrap_or(known.first_seen));
             // The configuration may have come to allow more.
             let is_old = max_age.is_some_and(|age| now - counted_from >= age);
@@ -97,23 +98,15 @@ impl Health {
     }
 }
 
-/// The longest that a task may go without a success; by default twice the longest gap between its
-/// slots, which takes some work to find, so schedules that are alike share it.
-fn max_age(
-    plan: &Plan,
-    task: &Task,
-    now: DateTime<Utc>,
-    gaps: &mut HashMap<String, Option<Duration>>,
-) -> Option<TimeDelta> {
+/// The longest that a task may go without a success; by default twice the longest gap between its slots.
+fn max_age(plan: &Plan, task: &Task, now: DateTime<Utc>, calendars: &mut Calendars) -> Option<TimeDelta> {
     let age = match task.policy.max_age {
         _ if !task.enabled => None,
         MaxAge::Off => None,
         MaxAge::After(age) => Some(age),
         MaxAge::FromSchedule => {
-            let mut gap = |schedule: &crate::schedule::Schedule| {
-                *gaps.entry(schedule.to_string()).or_insert_with(|| schedule.longest_gap(now, plan.zone))
-            };
-            task.schedules.iter().filter_map(&mut gap).min().map(|gap| gap * 2)
+            let gaps = task.schedules.iter().filter_map(|schedule| calendars.longest_gap(schedule, now, plan.zone));
+            gaps.min().map(|gap| gap * 2)
         }
     };
     age.and_then(|age| TimeDelta::from_std(age).ok())

@@ -1,6 +1,5 @@
 //! What is legal in a plan but surely not meant.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::{Overlap, Plan, Step, Task, Value};
 use crate::clock::Zone;
 use crate::config::Problem;
-use crate::schedule::Schedule;
+use crate::schedule::Calendars;
 
 /// More warnings are counted, not told.
 const WARNINGS_MAX: usize = 100;
@@ -83,13 +82,13 @@ pub(super) fn warnings(plan: &Plan) -> Vec<Problem> {
     if all_unheard {
         warnings.push(unheard("tasks", "nobody would hear of the failure of any"));
     }
-    let mut gaps = Gaps::default();
+    let mut calendars = Calendars::default();
     for (index, task) in enabled() {
         let place = format!("tasks[{index}]");
         if !all_unheard && is_unheard(plan, task) {
             warnings.push(unheard(&place, "nobody would hear of its failure"));
         }
-        warn_of_task(task, &place, &mut gaps, &mut warnings);
+        warn_of_task(task, &place, &mut calendars, &mut warnings);
         for step in task.commands() {
             for found in warn_of_step(plan, step, &place) {
                 // Steps that share an environment share its mistakes.
@@ -105,16 +104,6 @@ pub(super) fn warnings(plan: &Plan) -> Vec<Problem> {
         warnings.push(warning("", format!("{more} further warnings are not shown"), None));
     }
     warnings
-}
-
-/// The longest gaps of schedules, which take some work to find, so that those which are alike share it.
-#[derive(Default)]
-struct Gaps(HashMap<String, Option<Duration>>);
-
-impl Gaps {
-    fn of(&mut self, schedule: &Schedule) -> Option<Duration> {
-        *self.0.entry(schedule.to_string()).or_insert_with(|| schedule.longest_gap(GAPS_FROM, Zone::Utc))
-    }
 }
 
 fn warning(place: &str, what: impl Into<String>, hint: Option<&str>) -> Problem {
@@ -138,12 +127,13 @@ fn unheard(place: &str, what: &str) -> Problem {
     warning(place, what, Some("give `defaults.hooks.failure`, or `metrics_file`"))
 }
 
-fn warn_of_task(task: &Task, place: &str, gaps: &mut Gaps, warnings: &mut Vec<Problem>) {
+fn warn_of_task(task: &Task, place: &str, calendars: &mut Calendars, warnings: &mut Vec<Problem>) {
     let policy = &task.policy;
     if task.schedules.is_empty() {
         warnings.push(warning(place, "has no `schedule`, so it runs by `once` and `run` only", None));
     }
-    let gaps: Vec<Duration> = task.schedules.iter().filter_map(|schedule| gaps.of(schedule)).collect();
+    let gaps = task.schedules.iter().filter_map(|schedule| calendars.longest_gap(schedule, GAPS_FROM, Zone::Utc));
+    let gaps: Vec<Duration> = gaps.collect();
     if gaps.iter().any(|gap| *gap > YEAR) {
         warnings.push(warning(place, "a schedule of it has no slot for more than a year at a time", None));
     }

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
-use super::{Crontab, DAY, HOUR, Schedule};
+use super::{Calendars, Crontab, DAY, HOUR, Schedule};
 use crate::clock::Zone;
 use crate::testing::{Random, fuzz};
 
@@ -236,7 +236,7 @@ fn walk_in_utc(crontab: &Crontab, reference: &Reference, random: &mut Random, te
     let start = random_time(random);
     let mut after = start;
     for _ in 0..3 {
-        let found = crontab.next_by(after, |_| 0);
+        let found = Calendars::default().next_by(crontab, after, |_| 0);
         let expected = reference.next(after);
         assert!(expected.is_none() || found == expected, "{text:?} after {after}: {found:?}, expected {expected:?}");
         let Some(slot) = found else { break };
@@ -246,9 +246,10 @@ fn walk_in_utc(crontab: &Crontab, reference: &Reference, random: &mut Random, te
     // This one looks at years.
     if random.once_in(500) {
         let from = DateTime::<Utc>::from_timestamp(start, 0).expect("in this century");
-        let longest = crontab.longest_gap(from, Zone::Utc).map(|gap| gap.as_secs() as i64);
-        let first = crontab.next_by(start, |_| 0);
-        let next_after = |slot: i64| crontab.next_by(slot, |_| 0);
+        let (mut calendars, schedule) = (Calendars::default(), Schedule::Crontab(crontab.clone()));
+        let longest = calendars.longest_gap(&schedule, from, Zone::Utc).map(|gap| gap.as_secs() as i64);
+        let first = Calendars::default().next_by(crontab, start, |_| 0);
+        let next_after = |slot: i64| Calendars::default().next_by(crontab, slot, |_| 0);
         let gap = first.and_then(|first| Some(next_after(first)? - first));
         let has_two_dates = first.is_some_and(|first| next_after(first.div_euclid(DAY) * DAY + DAY - 1).is_some());
         let expected = gap.filter(|_| has_two_dates);
@@ -264,7 +265,7 @@ fn walk_over_a_change(crontab: &Crontab, reference: &Reference, random: &mut Ran
     let offset = |instant: i64| if instant < change { before } else { later };
     let mut after = change - random.below(2 * DAY as usize) as i64;
     for _ in 0..2 {
-        let Some(slot) = crontab.next_by(after, offset) else { break };
+        let Some(slot) = Calendars::default().next_by(crontab, after, offset) else { break };
         assert!(slot > after, "{text:?}: {slot} is not after {after}");
         let shows = reference.shows(slot + offset(slot));
         let ends_a_gap = slot == change && later > before && !crontab.by_clock;
