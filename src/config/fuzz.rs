@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::scan::scan;
+use super::scan::{Scan, scan};
 use super::{Config, Node, Value, tree};
 use crate::testing::{Random, fuzz};
 
@@ -62,6 +62,12 @@ fn random_text(random: &mut Random) -> String {
         _ if random.once_in(8) => {
             format!("{CANARY}: {} {CANARY} {} *{CANARY}", random.soup(&FRAGMENTS, 6), random.soup(&FRAGMENTS, 6))
         }
+        // A list that can perhaps be cut.
+        _ if random.once_in(4) => {
+            let indent = random.pick(&["", " ", "  "]);
+            let items = (0..4).map(|_| format!("{indent}- {}\n", random.soup(&FRAGMENTS, 3)));
+            format!("a:\n{}", items.collect::<String>())
+        }
         _ if random.once_in(8) => {
             let text = random.soup(&FRAGMENTS, 20);
             random.mutated(&text, &FRAGMENTS)
@@ -81,9 +87,16 @@ fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
                 Err(refusal) => assert!(is_refused_early(&refusal.what), "{text:?}: {refusal:?}"),
             }
         }
-        if let (Ok(scan), Ok(full)) = (scanned, tree::read(&text, true)) {
-            let read = tree::read(&text, scan.unusual_scalars).expect("the same text");
-            assert!(is_same(&full, &read), "{text:?}");
+        if let Ok(scan) = scanned {
+            let full = tree::read(&text, &Scan { unusual_scalars: true, ..scan });
+            if let Ok(full) = &full {
+                let read = tree::read(&text, &scan).expect("the same text");
+                assert!(is_same(full, &read), "{text:?}");
+            }
+            let halves = scan.cut.and_then(|cut| tree::read_halves(text.split_at(cut), scan.unusual_scalars));
+            if let Some(halves) = halves {
+                assert!(full.is_ok_and(|full| is_same(&full, &halves)), "{text:?}");
+            }
         }
         match Config::parse(&text) {
             Ok(config) => {

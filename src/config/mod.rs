@@ -73,7 +73,7 @@ impl<'t> Config<'t> {
     /// aliases beyond all measure, and a file without content.
     pub fn parse(text: &'t str) -> Result<Self, Problem> {
         let scan = scan::scan(text)?;
-        let root = tree::read(text, scan.unusual_scalars)?;
+        let root = tree::read(text, &scan)?;
         match root.value {
             Value::Scalar(Kind::Null, _) => {
                 let hint = "`backupnizza example` prints a file to start from";

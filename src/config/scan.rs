@@ -21,6 +21,9 @@ pub struct Scan {
     /// Whether some plain scalar reads as a number, a boolean or null but is not written the one
     /// way in which that value would be printed: `0x10`, `1.50`, `True`, `~`.
     pub unusual_scalars: bool,
+    /// Where the text may be cut in two that the parser can read each by itself: the line of an item behind the middle
+    /// of the text, in the list that is the last value of the map at the top.
+    pub cut: Option<usize>,
 }
 
 /// Walks over `text`, in time that grows with its length alone.
@@ -32,7 +35,11 @@ pub fn scan(text: &str) -> Result<Scan, Problem> {
     while scanner.token() == Step::Next {}
     match scanner.refusal {
         Some(refusal) => Err(refusal),
-        None => Ok(Scan { depth: scanner.depth_max, unusual_scalars: scanner.unusual_scalars }),
+        None => Ok(Scan {
+            depth: scanner.depth_max,
+            unusual_scalars: scanner.unusual_scalars,
+            cut: scanner.cut.filter(|_| !scanner.is_one_piece),
+        }),
     }
 }
 
@@ -92,6 +99,11 @@ struct Scanner<'t> {
     closed: usize,
     depth_max: usize,
     unusual_scalars: bool,
+    /// Where the items begin of the list that is the value at hand of the map at the top.
+    item_column: Option<usize>,
+    cut: Option<usize>,
+    /// Something in it binds the text together: anchors, aliases, marks of documents, an item out of line.
+    is_one_piece: bool,
     refusal: Option<Problem>,
 }
 
@@ -109,6 +121,9 @@ impl<'t> Scanner<'t> {
             closed: 0,
             depth_max: 0,
             unusual_scalars: false,
+            item_column: None,
+            cut: None,
+            is_one_piece: false,
             refusal: None,
         }
     }
@@ -356,9 +371,37 @@ impl<'t> Scanner<'t> {
         {
             return Step::Stop;
         }
+        if self.flows.is_empty() {
+            self.begin_item();
+        }
         self.key_allowed = true;
         self.skip();
         Step::Next
+    }
+
+    /// Notes the item at hand if the text may be cut before it.
+    fn begin_item(&mut self) {
+        let is_near_top = match self.blocks.as_slice() {
+            [map] => map.kind == Kind::Map,
+            [map, list] => map.kind == Kind::Map && list.kind == Kind::List,
+            _ => false,
+        };
+        let line = self.index - self.column;
+        let begins_line = self.bytes[line..self.index].iter().all(|&byte| byte == b' ');
+        if is_near_top && begins_line {
+            if self.item_column.is_some() && self.cut.is_none() && line > self.bytes.len() / 2 {
+                self.cut = Some(line);
+            }
+            self.is_one_piece |= *self.item_column.get_or_insert(self.column) != self.column;
+        }
+    }
+
+    /// Forgets the items of another value of the map at the top.
+    fn begin_entry(&mut self) {
+        if self.flows.is_empty() && self.blocks.len() == 1 {
+            self.item_column = None;
+            self.cut = None;
+        }
     }
 
     fn explicit_key(&mut self) -> Step {
@@ -368,6 +411,7 @@ impl<'t> Scanner<'t> {
         {
             return Step::Stop;
         }
+        self.begin_entry();
         self.key_allowed = self.flows.is_empty();
         self.begin_pair();
         self.skip();
@@ -394,6 +438,7 @@ impl<'t> Scanner<'t> {
         if self.open_block(column, Kind::Map) == Step::Stop {
             return Step::Stop;
         }
+        self.begin_entry();
         self.note(key_height)
     }
 
@@ -457,6 +502,7 @@ impl<'t> Scanner<'t> {
     // Everything else.
 
     fn directive(&mut self) -> Step {
+        self.is_one_piece = true;
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -470,6 +516,7 @@ impl<'t> Scanner<'t> {
     }
 
     fn document_marker(&mut self) -> Step {
+        self.is_one_piece = true;
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -483,6 +530,7 @@ impl<'t> Scanner<'t> {
 
     /// `&name` and `*name`.
     fn anchor(&mut self) -> Step {
+        self.is_one_piece = true;
         if self.save_key() == Step::Stop {
             return Step::Stop;
         }

@@ -260,3 +260,29 @@ fn several_documents_and_nothing_are_told_as_such() {
         assert!(Config::parse(text).expect_err(text).what.contains(what), "{text:?}");
     }
 }
+
+#[test]
+fn a_list_of_tasks_is_cut_where_its_halves_mean_what_the_whole_does() {
+    let cut = |text: &str| scan(text).expect(text).cut.map(|cut| text.split_at(cut).1.to_owned());
+    assert_eq!(cut("a: b\ntasks:\n  - name: x\n    steps:\n      - [y]\n  - z\n").as_deref(), Some("  - z\n"));
+    assert_eq!(cut("tasks:\n- x\n- y: |\n   - z\n# w\n- v\n").as_deref(), Some("- v\n"));
+    for whole in
+        ["a: 1\nb: 2\n", "- a\n- b\n", "a: [1, 2]\n", "a:\n- &b c\n- *b\n", "a:\n- b\n- c\nd: e\n", "a:\n- b\n"]
+    {
+        assert_eq!(cut(whole), None, "{whole:?}");
+    }
+}
+
+#[test]
+fn the_halves_of_a_long_list_are_numbered_and_told_of_as_the_whole() {
+    let tasks: String = (0..4_000).map(|number| format!("- {{name: task-{number}, <<: x, n: 0x10}}\n")).collect();
+    let text = format!("a: ~\ntasks:\n{tasks}");
+    let config = Config::parse(&text).expect("YAML");
+    let Value::Map(entries) = &config.root().value else { panic!("a map") };
+    let Value::List(items) = &entries[1].1.value else { panic!("a list") };
+    assert!(items.len() == 4_000 && items.is_sorted_by_key(|item| item.at));
+    let problems = config.problems().located(config.root());
+    assert_eq!((problems[0].place.as_str(), problems[99].place.as_str()), ("tasks[0].<<", "tasks[99].<<"));
+    let broken = Config::parse(&format!("{text}- [\n")).expect_err("broken");
+    assert_eq!(broken.place, "line 4004 column 1");
+}

@@ -3,16 +3,20 @@
 //! serde_yaml resolves a plain scalar either to its value or to its text. Both are needed: `14` is
 //! a number under `retry` and an argument under `command`. So the shape is read first, and where
 //! a scalar was written in an unusual way, a second reading along that shape fetches the texts.
+//!
+//! Most of a start is this reading, so the halves of a long list of tasks are read at once.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
+use std::thread;
 
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::problem::{Problem, Problems};
-use super::scan::{MAX_DEPTH, place};
+use super::scan::{MAX_DEPTH, Scan, place};
 
 /// The most values of a file, with those that aliases repeat. 10,000 tasks of usual size have
 /// half as many.
@@ -23,6 +27,9 @@ const MAX_TEXT: usize = 16 << 20;
 
 /// The most entries of a map that are compared one by one.
 const SMALL_MAP: usize = 16;
+
+/// In a shorter text, in bytes, a thread would cost more than it saves.
+const MIN_HALVED: usize = 32 << 10;
 
 /// A value and where it stands: its number in the order of the file.
 #[derive(Debug)]
@@ -49,12 +56,44 @@ pub enum Kind {
     Text,
 }
 
-/// Reads the one document of `text`; `raw_texts` tells whether the second reading is needed.
+/// Reads the one document of `text`, of which `scan` is known.
 ///
 /// # Errors
 /// What the parser reports, and growth by aliases beyond all measure.
-pub fn read(text: &str, raw_texts: bool) -> Result<Node<'_>, Problem> {
-    let mut growth = Growth::default();
+pub fn read<'t>(text: &'t str, scan: &Scan) -> Result<Node<'t>, Problem> {
+    let cut = scan.cut.filter(|_| text.len() >= MIN_HALVED);
+    match cut.and_then(|cut| read_halves(text.split_at(cut), scan.unusual_scalars)) {
+        Some(root) => Ok(root),
+        None => read_part(text, 0..MAX_NODES, scan.unusual_scalars),
+    }
+}
+
+/// Reads both halves of a text at once, of which the second has the last items of the list with which the first ends.
+/// `None` if anything is wrong: what and where, the reading of the whole text tells.
+pub(super) fn read_halves<'t>((first, second): (&'t str, &'t str), raw_texts: bool) -> Option<Node<'t>> {
+    const MIDDLE: u32 = MAX_NODES / 2;
+    let (root, more) = thread::scope(|scope| {
+        let second = move || read_part(second, MIDDLE..MAX_NODES, raw_texts);
+        let second = thread::Builder::new().spawn_scoped(scope, second).ok()?;
+        let first = read_part(first, 0..MIDDLE, raw_texts);
+        Some((first.ok()?, second.join().ok()?.ok()?))
+    })?;
+    join(root, more)
+}
+
+fn join<'t>(mut root: Node<'t>, more: Node<'t>) -> Option<Node<'t>> {
+    let Value::Map(entries) = &mut root.value else { return None };
+    let (_, last) = entries.last_mut()?;
+    match (&mut last.value, more.value) {
+        (Value::List(items), Value::List(more)) => items.extend(more),
+        _ => return None,
+    }
+    Some(root)
+}
+
+/// Reads the one document of `text`, whose nodes get `numbers`; `raw_texts` tells whether the second reading is needed.
+fn read_part(text: &str, numbers: Range<u32>, raw_texts: bool) -> Result<Node<'_>, Problem> {
+    let mut growth = Growth::new(numbers);
     let parser = serde_yaml::Deserializer::from_str(text);
     let mut root = NodeSeed(&mut growth).deserialize(parser).map_err(|error| syntax_problem(&error, growth.refusal))?;
     if raw_texts {
@@ -93,21 +132,24 @@ pub fn check(node: &Node<'_>, problems: &mut Problems) {
 }
 
 /// How far the tree has grown, since aliases let a small file stand for a huge one.
-#[derive(Default)]
 struct Growth {
-    nodes: u32,
+    /// The numbers of the nodes to come.
+    numbers: Range<u32>,
     text: usize,
     depth: usize,
     refusal: Option<&'static str>,
 }
 
 impl Growth {
+    fn new(numbers: Range<u32>) -> Self {
+        Growth { numbers, text: 0, depth: 0, refusal: None }
+    }
+
     /// The number of the next node.
     fn node<E: serde::de::Error>(&mut self) -> Result<u32, E> {
-        self.nodes += 1;
-        match self.nodes {
-            ..MAX_NODES => Ok(self.nodes - 1),
-            _ => Err(self.refuse("the file and its aliases come to more than 1,000,000 values")),
+        match self.numbers.next() {
+            Some(number) => Ok(number),
+            None => Err(self.refuse("the file and its aliases come to more than 1,000,000 values")),
         }
     }
 

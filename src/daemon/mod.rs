@@ -54,10 +54,11 @@ enum Report {
 pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let one = |error: Error| vec![error];
     let umask = sys::set_umask(0o077);
-    sys::share_one_heap();
     let stop = Arc::new(AtomicBool::new(false));
     let notifier = Notifier::from_environment();
     let loaded = startup::load(file)?;
+    // Not before: the halves of the file are read at once.
+    sys::share_one_heap();
     log::configure(loaded.plan.log.level, loaded.plan.log.format);
     loaded.warnings.iter().for_each(log_warning);
 
