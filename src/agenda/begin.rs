@@ -208,7 +208,6 @@ impl Entry {
                 Some(known) => Slots::from_state(&task.schedules, zone, offset, known, now, calendars),
                 None => Slots::from_now(&task.schedules, zone, offset, now, calendars),
             },
-            needs: task.secrets(),
             first_seen: known.map_or(now.wall, |known| known.first_seen),
             last_success: known.and_then(|known| known.last_success),
             due: None,

@@ -11,7 +11,7 @@ use super::{Action, Agenda, Entry, FileLocks, ManualAnswer, Notice, Refusal, Wai
 use crate::clock::Now;
 use crate::ledger::{Cause, Due as RecordedDue, Record, Started};
 use crate::outcome::{Outcome, SkipReason};
-use crate::plan::{Missed, Overlap, SecretId, Task, TaskId};
+use crate::plan::{Missed, Overlap, SecretId, Step, Task, TaskId};
 
 /// How long until file locks that another process holds are asked for again.
 const FILE_LOCKS_AGAIN: Boot = 10 * SECOND;
@@ -336,7 +336,7 @@ impl Agenda {
         if active.start_at > nanos(now.boot) {
             self.actions.push(Action::MakeReady);
         }
-        self.tasks[id.index()].active = Some(active);
+        self.tasks[id.index()].active = Some(Box::new(active));
     }
 
     pub(super) fn pass_on_turn(&mut self) {
@@ -344,8 +344,8 @@ impl Agenda {
     }
 
     pub(super) fn has_secrets(&self, id: TaskId) -> bool {
-        let is_there = |secret: &SecretId| self.secrets.get(secret.index()).copied().unwrap_or(false);
-        self.tasks[id.index()].needs.iter().all(is_there)
+        let is_there = |secret: SecretId| self.secrets.get(secret.index()).copied().unwrap_or(false);
+        self.plan.task(id).commands_of_run().flat_map(Step::secrets).all(is_there)
     }
 
     /// What was there may be gone: a run that has not started waits for it, and keeps nobody else waiting.
@@ -475,7 +475,7 @@ impl Agenda {
 
     /// Takes back a start that was recorded or is about to be: the run is due again, at `stage`.
     pub(super) fn withdraw(&mut self, id: TaskId, stage: Stage, now: Now) {
-        let recorded_ahead = |active: &mut Active| matches!(active.phase, Phase::Recording | Phase::Ready);
+        let recorded_ahead = |active: &mut Box<Active>| matches!(active.phase, Phase::Recording | Phase::Ready);
         let Some(active) = self.tasks[id.index()].active.take_if(recorded_ahead) else { return };
         self.active_runs.remove(&active.run);
         self.book.note(Record::Withdrawn { run: active.run });

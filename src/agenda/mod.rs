@@ -303,11 +303,11 @@ pub struct Agenda {
 #[derive(Debug)]
 struct Entry {
     slots: Slots,
-    needs: Vec<SecretId>,
     first_seen: DateTime<Utc>,
     last_success: Option<DateTime<Utc>>,
     due: Option<Due>,
-    active: Option<Active>,
+    /// Boxed, as few tasks have one at a time.
+    active: Option<Box<Active>>,
     /// Its condition is being asked.
     asking: bool,
     file_locks: FileLocks,

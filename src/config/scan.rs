@@ -13,6 +13,18 @@ pub const MAX_DEPTH: usize = 64;
 /// libyaml's limit for a key that is not introduced by `?`, in bytes.
 const MAX_SIMPLE_KEY: usize = 1024;
 
+/// Bytes that are characters of their own and mean nothing inside a word, quotes or a comment.
+const ORDINARY: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let c = byte as u8;
+        table[byte] = c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b'/' | b'~');
+        byte += 1;
+    }
+    table
+};
+
 /// What the walk has learned about an acceptable text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scan {
@@ -234,11 +246,9 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Steps over bytes that are characters of their own and mean nothing inside a word, quotes or a comment:
-    /// most of a file is made of them.
+    /// Steps over what most of a file is made of.
     fn skip_ordinary(&mut self) {
-        let ordinary = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/' | b'~');
-        let run = self.bytes[self.index..].iter().take_while(ordinary).count();
+        let run = self.bytes[self.index..].iter().take_while(|&&byte| ORDINARY[usize::from(byte)]).count();
         self.index += run;
         self.column += run;
     }

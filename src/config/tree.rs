@@ -106,7 +106,7 @@ fn read_part(text: &str, numbers: Range<u32>, raw_texts: bool) -> Result<Node<'_
 /// Notes what is wrong in any map and any text: keys given twice, merge keys, NUL.
 pub fn check(node: &Node<'_>, problems: &mut Problems) {
     match &node.value {
-        Value::Scalar(_, text) if text.contains('\0') => problems.add(node.at, "holds a NUL character"),
+        Value::Scalar(_, text) if text.as_bytes().contains(&0) => problems.add(node.at, "holds a NUL character"),
         Value::Scalar(..) => {}
         Value::List(items) => items.iter().for_each(|item| check(item, problems)),
         Value::Map(entries) => {
@@ -120,7 +120,7 @@ pub fn check(node: &Node<'_>, problems: &mut Problems) {
                 if key == "<<" {
                     let hint = "put what tasks share under `profiles` and name it there with `profile`";
                     problems.add_hint(item.at, "merge keys (`<<`) are not supported", Some(hint.to_string()));
-                } else if key.contains('\0') {
+                } else if key.as_bytes().contains(&0) {
                     problems.add(item.at, "the key holds a NUL character");
                 } else if twice {
                     problems.add(item.at, "the key stands here twice");

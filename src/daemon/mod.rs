@@ -54,13 +54,14 @@ enum Report {
 pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let one = |error: Error| vec![error];
     let umask = sys::set_umask(0o077);
+    sys::give_back_what_is_freed();
     let stop = Arc::new(AtomicBool::new(false));
     let notifier = Notifier::from_environment();
     let loaded = startup::load(file)?;
     // Not before: the halves of the file are read at once.
     sys::share_one_heap();
     log::configure(loaded.plan.log.level, loaded.plan.log.format);
-    loaded.warnings.iter().for_each(log_warning);
+    log::warnings(&loaded.warnings);
 
     let folder = loaded.plan.state_dir.clone();
     startup::prepare_state_dir(&folder).map_err(one)?;
@@ -76,7 +77,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let _only_one_there = InstanceLock::take(Path::new(&socket_lock)).map_err(one)?;
 
     let prepared = startup::prepare(loaded.plan, &loaded.host, socket, umask)?;
-    prepared.warnings.iter().for_each(log_warning);
+    log::warnings(&prepared.warnings);
     let (mut setting, sources) = (prepared.setting, prepared.sources);
     let problems = setting.programs.problems(&setting.plan);
     if !problems.is_empty() {
@@ -122,10 +123,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
 }
 
 fn log_warning(warning: &Error) {
-    match &warning.hint {
-        Some(hint) => log::warn(&warning.to_string(), &[("hint", hint)]),
-        None => log::warn(&warning.to_string(), &[]),
-    }
+    log::warnings(std::slice::from_ref(warning));
 }
 
 /// The signals that end the daemon.
@@ -156,7 +154,7 @@ fn watch_signals(reports: Sender<Report>, stop: Arc<AtomicBool>) -> Result<(), E
 fn ask_sources(setting: &Setting, sources: &Sources, stop: &AtomicBool) -> Result<Vec<SecretId>, Vec<Error>> {
     let needed = setting.plan.needed_secrets();
     let asked = sources.ask(setting, &needed, stop);
-    asked.warnings.iter().for_each(log_warning);
+    log::warnings(&asked.warnings);
     if !asked.wrong.is_empty() {
         return Err(asked.wrong);
     }

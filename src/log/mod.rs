@@ -112,6 +112,18 @@ pub fn debug(message: &str, fields: &[Field<'_>]) {
     event(Level::Debug, message, fields);
 }
 
+/// Warnings that were found together, in one write: each may wake whoever reads the log.
+pub fn warnings(warnings: &[Error]) {
+    if warnings.is_empty() || !enabled(Level::Warn) {
+        return;
+    }
+    let lines = warnings.iter().map(|warning| match &warning.hint {
+        Some(hint) => line(Level::Warn, &warning.to_string(), &[("hint", hint)]),
+        None => line(Level::Warn, &warning.to_string(), &[]),
+    });
+    writer::write(&lines.collect::<String>());
+}
+
 /// From now on a panic is told by its place alone: what it says may be made of data.
 pub fn report_panics() {
     panic::set_hook(Box::new(|panicked| {

@@ -107,7 +107,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
             on_error: spec.on_error,
             steps,
             finally,
-            policy,
+            policy: self.pools.policies.share(policy),
         })
     }
 
@@ -347,6 +347,10 @@ fn text_length(value: &Value) -> usize {
 
 /// The names of a task's steps: as written, else the program's base name, made unique.
 fn names<'s>(steps: impl Iterator<Item = &'s StepSpec> + Clone) -> Vec<String> {
+    // Most tasks have just one.
+    if let (Some(only), None) = (steps.clone().next(), steps.clone().nth(1)) {
+        return vec![only.name.clone().unwrap_or_else(|| base_name(&only.line.program))];
+    }
     let mut taken: HashSet<String> = steps.clone().filter_map(|step| step.name.clone()).collect();
     let mut names = Vec::new();
     let mut next = HashMap::new();

@@ -147,7 +147,8 @@ pub struct Task {
     /// At least one.
     pub steps: Vec<Step>,
     pub finally: Vec<Step>,
-    pub policy: Policy,
+    /// Shared among tasks that have the same.
+    pub policy: Arc<Policy>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +164,7 @@ pub enum OnError {
 }
 
 /// What holds for a task's runs as a whole.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// For each run from its start, counted while the machine is awake.
     pub timeout: Option<Duration>,
@@ -231,7 +232,7 @@ pub struct LockRequest {
 }
 
 /// `only_if`: a command that decides whether a due run may start.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     pub check: Step,
     pub recheck: Duration,
@@ -253,7 +254,7 @@ pub enum OutputMode {
 }
 
 /// What to run when something happens to a task's runs. The map form of a hook is a step.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hooks {
     pub start: Option<Arc<Step>>,
     pub success: Option<Arc<Step>>,
@@ -266,7 +267,7 @@ pub struct Hooks {
 
 /// One command of a task (also of a hook, a condition or `finally`), with all that it is given. What
 /// many commands have alike is shared among them.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// As written, else the program's base name, made unique in its task.
     pub name: String,
@@ -440,8 +441,9 @@ impl Plan {
         step.working_directory = directory.into();
         task.steps = vec![step];
         task.finally.clear();
-        task.policy.hooks = Hooks::default();
-        task.policy.only_if = None;
+        let policy = Arc::make_mut(&mut task.policy);
+        policy.hooks = Hooks::default();
+        policy.only_if = None;
         Ok(())
     }
 }
@@ -511,9 +513,14 @@ impl Task {
         self.steps.iter().chain(&self.finally).chain(condition).chain(hooks)
     }
 
+    /// The commands of a run itself: its steps, and those under `finally`.
+    pub fn commands_of_run(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().chain(&self.finally)
+    }
+
     /// The secrets that a run of this task needs before it can start, each once.
     pub fn secrets(&self) -> Vec<SecretId> {
-        each_once(self.steps.iter().chain(&self.finally))
+        each_once(self.commands_of_run())
     }
 
     /// As `secrets`, with those of its hooks and its condition, for which no run waits.

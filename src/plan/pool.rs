@@ -4,12 +4,12 @@ use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{ExitCodes, Step, Value};
+use super::{ExitCodes, Policy, Step, Value};
 
 /// Each new value is compared with so many of the latest.
 const LATEST_MAX: usize = 8;
 
-/// The parts of steps that are shared.
+/// The parts of tasks and steps that are shared.
 #[derive(Default)]
 pub(super) struct Pools {
     pub arguments: Pool<[String]>,
@@ -17,6 +17,7 @@ pub(super) struct Pools {
     pub directories: Pool<Path>,
     pub exit_codes: Pool<ExitCodes>,
     pub hooks: Pool<Step>,
+    pub policies: Pool<Policy>,
 }
 
 /// The latest values of a kind.

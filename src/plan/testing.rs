@@ -53,7 +53,7 @@ pub fn task(name: &str, schedules: &[&str]) -> Task {
         on_error: OnError::Stop,
         steps: vec![step(None)],
         finally: Vec::new(),
-        policy: policy(),
+        policy: Arc::new(default_policy()),
     }
 }
 
@@ -77,7 +77,12 @@ pub fn step(stdin: Option<SecretId>) -> Step {
     }
 }
 
-fn policy() -> Policy {
+/// The policy of a task, to be changed.
+pub fn policy(task: &mut Task) -> &mut Policy {
+    Arc::make_mut(&mut task.policy)
+}
+
+fn default_policy() -> Policy {
     Policy {
         timeout: None,
         stop: StopPolicy { signal: Signal::Int, grace: Duration::from_secs(30) },

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
-use crate::plan::testing::{exclusive, secret, shared, step, task};
+use crate::plan::testing::{exclusive, policy, secret, shared, step, task};
 use crate::plan::{Condition, Missed, Overlap, Retry, Task};
 use crate::schedule::Schedule;
 
@@ -91,30 +91,30 @@ fn first_written() -> Vec<Task> {
     let retry = Retry { times: 2, delay: Duration::from_secs(60) };
     vec![
         with("plain", &["30 2 * * *"], &|_| {}),
-        with("plain-often", &["*/20 * * * *"], &|task| task.policy.overlap = Overlap::Queue),
-        with("plain-jitter", &["15 */4 * * *"], &|task| task.policy.jitter = HOUR / 2),
-        with("every", &["@every 7h"], &|task| task.policy.retry = retry),
-        with("skipping", &["5 */2 * * *"], &|task| task.policy.missed = Missed::Skip),
+        with("plain-often", &["*/20 * * * *"], &|task| policy(task).overlap = Overlap::Queue),
+        with("plain-jitter", &["15 */4 * * *"], &|task| policy(task).jitter = HOUR / 2),
+        with("every", &["@every 7h"], &|task| policy(task).retry = retry),
+        with("skipping", &["5 */2 * * *"], &|task| policy(task).missed = Missed::Skip),
         with("locked", &["0 * * * *", "30 3 * * *"], &|task| {
-            task.policy.locks = vec![exclusive(0)];
-            task.policy.retry = retry;
-            task.policy.overlap = Overlap::Queue;
+            policy(task).locks = vec![exclusive(0)];
+            policy(task).retry = retry;
+            policy(task).overlap = Overlap::Queue;
         }),
-        with("sharing", &["0 */3 * * *"], &|task| task.policy.locks = vec![shared(0), exclusive(1)]),
-        with("sharing-too", &["0 */3 * * *"], &|task| task.policy.locks = vec![shared(0), shared(1)]),
+        with("sharing", &["0 */3 * * *"], &|task| policy(task).locks = vec![shared(0), exclusive(1)]),
+        with("sharing-too", &["0 */3 * * *"], &|task| policy(task).locks = vec![shared(0), shared(1)]),
         with("picky", &["0 6 * * *"], &|task| {
-            task.policy.only_if = condition();
-            task.policy.run_anyway_after = Some(HOUR * 72);
-            task.policy.locks = vec![exclusive(1)];
+            policy(task).only_if = condition();
+            policy(task).run_anyway_after = Some(HOUR * 72);
+            policy(task).locks = vec![exclusive(1)];
         }),
         with("patient", &["10 */5 * * *"], &|task| {
-            task.policy.only_if = condition();
-            task.policy.max_wait = Some(HOUR);
-            task.policy.timeout = Some(HOUR * 2);
-            task.policy.retry = retry;
+            policy(task).only_if = condition();
+            policy(task).max_wait = Some(HOUR);
+            policy(task).timeout = Some(HOUR * 2);
+            policy(task).retry = retry;
         }),
         with("needy", &["0 5,17 * * 1-5"], &|task| task.steps = vec![step(Some(secret(0)))]),
         with("start", &["@start", "0 12 * * *"], &|_| {}),
-        with("reboot", &["@reboot"], &|task| task.policy.locks = vec![exclusive(2)]),
+        with("reboot", &["@reboot"], &|task| policy(task).locks = vec![exclusive(2)]),
     ]
 }

@@ -23,7 +23,7 @@ fn a_manual_run_obeys_overlap_and_hurries_a_waiting_one() {
     let tasks = || {
         vec![
             task("skips", &["@hourly"]),
-            with(task("queues", &["@hourly"]), |task| task.policy.overlap = Overlap::Queue),
+            with(task("queues", &["@hourly"]), |task| policy(task).overlap = Overlap::Queue),
             conditional("picky"),
             with(task("disabled", &["@hourly"]), |task| task.enabled = false),
         ]

@@ -20,7 +20,7 @@ fn slots_missed_while_not_running_run_once_or_are_skipped() {
     world.pass(2 * MINUTE);
     assert_eq!(world.starts(), ["03T20:01:00 nightly 03T02:30:00 missed"]);
     world.end("nightly", Outcome::Success);
-    let skipping = || with(nightly(), |task| task.policy.missed = Missed::Skip);
+    let skipping = || with(nightly(), |task| policy(task).missed = Missed::Skip);
     let mut world = world.restart(2 * DAY, vec![skipping()]);
     world.pass(2 * HOUR);
     assert_eq!(world.starts(), [""; 0]);
@@ -51,7 +51,7 @@ fn a_clock_that_starts_in_the_past_brings_no_slot_back() {
 #[test]
 fn a_slot_that_is_due_ahead_is_not_noticed_again_by_the_next_daemon() {
     let condition = || Box::new(Condition { check: step(None), recheck: Duration::from_secs(300) });
-    let tasks = || vec![with(task("beat", &["@every 1s"]), |task| task.policy.only_if = Some(condition()))];
+    let tasks = || vec![with(task("beat", &["@every 1s"]), |task| policy(task).only_if = Some(condition()))];
     let world = World::new(EVENING, tasks());
     assert_eq!(world.waits("beat"), Some(Wait::Condition), "one second ahead");
     let mut world = world.restart(0, tasks());
@@ -121,7 +121,7 @@ fn a_run_cut_by_shutdown_is_repeated_and_one_ended_by_stop_is_not() {
 fn a_cut_run_is_not_repeated_under_missed_skip_and_start_is_never_missed() {
     let tasks = || {
         vec![
-            with(task("skipping", &["30 2 * * *"]), |task| task.policy.missed = Missed::Skip),
+            with(task("skipping", &["30 2 * * *"]), |task| policy(task).missed = Missed::Skip),
             task("start", &["@start"]),
         ]
     };

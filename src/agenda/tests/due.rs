@@ -17,7 +17,7 @@ fn a_run_that_ends_within_the_last_second_before_a_slot_is_no_overlap() {
 fn overlap_skips_the_slot_or_queues_one_run() {
     let tasks = vec![
         task("skips", &["@hourly"]),
-        with(task("queues", &["@hourly"]), |task| task.policy.overlap = Overlap::Queue),
+        with(task("queues", &["@hourly"]), |task| policy(task).overlap = Overlap::Queue),
     ];
     let mut world = World::new("2026-01-01T20:30:00Z", tasks);
     world.pass(3 * HOUR);
@@ -56,7 +56,7 @@ fn secrets_that_vanish_send_a_run_that_has_not_started_back() {
     let needy = |name: &str| {
         with(task(name, &["@hourly"]), |task| {
             task.steps = vec![step(Some(secret(1)))];
-            task.policy.locks = vec![exclusive(0)];
+            policy(task).locks = vec![exclusive(0)];
         })
     };
     let mut world = World::new("2026-01-01T20:59:00Z", vec![needy("first"), needy("second")]);
@@ -96,7 +96,7 @@ fn a_condition_is_asked_until_it_lets_the_run_start_or_the_next_slot_comes() {
 
 #[test]
 fn a_condition_is_not_asked_once_the_last_success_is_too_long_ago() {
-    let picky = with(conditional("picky"), |task| task.policy.run_anyway_after = Some(Duration::from_secs(90 * 60)));
+    let picky = with(conditional("picky"), |task| policy(task).run_anyway_after = Some(Duration::from_secs(90 * 60)));
     let mut world = World::new("2026-01-01T20:59:00Z", vec![picky]);
     let task = world.id("picky");
     world.pass(MINUTE);
@@ -111,7 +111,7 @@ fn a_condition_is_not_asked_once_the_last_success_is_too_long_ago() {
 
 #[test]
 fn max_wait_ends_a_wait() {
-    let picky = with(conditional("picky"), |task| task.policy.max_wait = Some(Duration::from_secs(600)));
+    let picky = with(conditional("picky"), |task| policy(task).max_wait = Some(Duration::from_secs(600)));
     let mut world = World::new("2026-01-01T20:59:00Z", vec![picky]);
     let task = world.id("picky");
     world.pass(MINUTE);
@@ -137,7 +137,7 @@ fn a_waiting_run_survives_a_restart_and_is_not_judged_again() {
 
 #[test]
 fn a_missed_run_gives_way_to_the_next_slot() {
-    let late = with(task("late", &["@hourly"]), |task| task.policy.missed_delay = Duration::from_secs(2 * HOUR));
+    let late = with(task("late", &["@hourly"]), |task| policy(task).missed_delay = Duration::from_secs(2 * HOUR));
     let mut world = World::new("2026-01-01T20:30:00Z", vec![late]);
     world.sleep(3 * HOUR);
     world.pass(HOUR);
@@ -147,7 +147,7 @@ fn a_missed_run_gives_way_to_the_next_slot() {
 
 #[test]
 fn the_skip_reason_tells_what_was_waited_for() {
-    let locked = |name: &str| with(task(name, &["@hourly"]), |task| task.policy.locks = vec![exclusive(0)]);
+    let locked = |name: &str| with(task(name, &["@hourly"]), |task| policy(task).locks = vec![exclusive(0)]);
     let needy = with(task("needy", &["@hourly"]), |task| task.steps = vec![step(Some(secret(1)))]);
     let mut world = World::new("2026-01-01T20:59:00Z", vec![locked("first"), locked("second"), needy]);
     world.pass(2 * HOUR);

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn runs_that_share_a_lock_wait_in_order_and_nobody_starves() {
-    let locked = |name: &str, lock| with(task(name, &[]), |task| task.policy.locks = vec![lock]);
+    let locked = |name: &str, lock| with(task(name, &[]), |task| policy(task).locks = vec![lock]);
     let tasks = vec![
         locked("reader1", shared(0)),
         locked("reader2", shared(0)),
@@ -29,7 +29,7 @@ fn runs_that_share_a_lock_wait_in_order_and_nobody_starves() {
 
 #[test]
 fn locks_are_taken_all_or_none() {
-    let locked = |name: &str, locks| with(task(name, &[]), |task| task.policy.locks = locks);
+    let locked = |name: &str, locks| with(task(name, &[]), |task| policy(task).locks = locks);
     let tasks = vec![
         locked("a", vec![exclusive(0)]),
         locked("both", vec![exclusive(0), exclusive(1)]),
@@ -48,7 +48,7 @@ fn locks_are_taken_all_or_none() {
 
 #[test]
 fn file_locks_that_are_busy_are_asked_for_again() {
-    let locked = with(task("locked", &[]), |task| task.policy.locks = vec![exclusive(0)]);
+    let locked = with(task("locked", &[]), |task| policy(task).locks = vec![exclusive(0)]);
     let mut world = World::new(EVENING, vec![locked]);
     world.file_locks_free = false;
     world.manual("locked");
@@ -63,7 +63,7 @@ fn file_locks_that_are_busy_are_asked_for_again() {
 
 #[test]
 fn file_locks_are_asked_for_only_by_runs_whose_turn_it_is_and_cost_no_turn_while_busy() {
-    let lock = |index| move |task: &mut Task| task.policy.locks = vec![exclusive(index)];
+    let lock = |index| move |task: &mut Task| policy(task).locks = vec![exclusive(index)];
     let tasks: Vec<Task> = (0..3).map(|index| with(task(&format!("task{index}"), &[]), lock(index))).collect();
     let mut world = World::with_turns(EVENING, tasks, 1);
     for task in ["task0", "task1", "task2"] {
@@ -112,7 +112,7 @@ fn whoever_leaves_a_line_lets_the_next_one_pass() {
 
 #[test]
 fn tasks_that_would_wait_for_each_other_conflict() {
-    let locked = |name: &str, lock| with(task(name, &[]), |task| task.policy.locks = vec![lock]);
+    let locked = |name: &str, lock| with(task(name, &[]), |task| policy(task).locks = vec![lock]);
     let tasks = vec![locked("a", exclusive(0)), locked("b", shared(0)), locked("c", shared(0)), locked("d", shared(1))];
     let world = World::new(EVENING, tasks);
     let conflict = |a: &str, b: &str| world.agenda.conflict(world.id(a), world.id(b));

@@ -17,7 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::ledger::State;
 use crate::outcome::SkipReason;
-use crate::plan::testing::{exclusive, plan, secret, shared, step, task};
+use crate::plan::testing::{exclusive, plan, policy, secret, shared, step, task};
 use crate::plan::{Condition, Missed, Overlap, Retry};
 
 const MINUTE: u64 = 60;
@@ -215,13 +215,13 @@ const EVENING: &str = "2026-01-01T20:00:00Z";
 
 fn conditional(name: &str) -> Task {
     with(task(name, &["@hourly"]), |task| {
-        task.policy.only_if = Some(Box::new(Condition { check: step(None), recheck: Duration::from_secs(300) }));
+        policy(task).only_if = Some(Box::new(Condition { check: step(None), recheck: Duration::from_secs(300) }));
     })
 }
 
 fn retrying() -> Task {
     with(task("retrying", &["@hourly"]), |task| {
-        task.policy.retry = Retry { times: 3, delay: Duration::from_secs(60) };
-        task.policy.locks = vec![exclusive(0)];
+        policy(task).retry = Retry { times: 3, delay: Duration::from_secs(60) };
+        policy(task).locks = vec![exclusive(0)];
     })
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_failure_is_tried_again_with_doubling_delay_keeping_its_locks_but_not_its_turn() {
-    let other = with(task("other", &[]), |task| task.policy.locks = vec![exclusive(0)]);
+    let other = with(task("other", &[]), |task| policy(task).locks = vec![exclusive(0)]);
     let mut world = World::with_turns("2026-01-01T20:59:00Z", vec![retrying(), other, task("third", &[])], 1);
     world.pass(MINUTE);
     let run = world.run("retrying");
@@ -41,7 +41,7 @@ fn a_fatal_failure_and_a_timeout_are_not_tried_again() {
 
 #[test]
 fn a_retry_ends_when_the_next_slot_comes() {
-    let slow = with(retrying(), |task| task.policy.retry.delay = Duration::from_secs(2 * HOUR));
+    let slow = with(retrying(), |task| policy(task).retry.delay = Duration::from_secs(2 * HOUR));
     let mut world = World::new("2026-01-01T20:59:00Z", vec![slow]);
     world.pass(MINUTE);
     world.end("retrying", Outcome::Failure);
@@ -53,7 +53,7 @@ fn a_retry_ends_when_the_next_slot_comes() {
 
 #[test]
 fn a_failure_is_not_tried_again_while_the_next_run_is_queued_behind_it() {
-    let queueing = with(retrying(), |task| task.policy.overlap = Overlap::Queue);
+    let queueing = with(retrying(), |task| policy(task).overlap = Overlap::Queue);
     let mut world = World::new("2026-01-01T20:59:00Z", vec![queueing]);
     world.pass(2 * HOUR);
     world.starts();
@@ -64,7 +64,7 @@ fn a_failure_is_not_tried_again_while_the_next_run_is_queued_behind_it() {
 
 #[test]
 fn the_timeout_counts_from_the_first_try_on_the_awake_clock() {
-    let short = with(retrying(), |task| task.policy.timeout = Some(Duration::from_secs(150)));
+    let short = with(retrying(), |task| policy(task).timeout = Some(Duration::from_secs(150)));
     let mut world = World::new("2026-01-01T20:59:00Z", vec![short]);
     world.pass(MINUTE);
     let started = world.now.awake;

@@ -100,7 +100,7 @@ fn a_run_recorded_ahead_is_due_again_after_a_shutdown() {
 
 #[test]
 fn jitter_moves_the_start_and_not_the_slot_also_of_missed_runs_but_not_of_manual_ones() {
-    let jittery = || with(nightly(), |task| task.policy.jitter = Duration::from_secs(HOUR));
+    let jittery = || with(nightly(), |task| policy(task).jitter = Duration::from_secs(HOUR));
     let offset = crate::agenda::slots::offset(Duration::from_secs(HOUR), "machine", "nightly");
     let mut world = World::new(EVENING, vec![jittery()]);
     world.pass(DAY);
