@@ -3,7 +3,9 @@
 //! A tree that is read field by field, not serde structs: those stop at the first problem, and
 //! repeat values in their messages, where every problem is to be told in one go and no value ever.
 
+mod cut;
 mod problem;
+mod scalar;
 mod scan;
 mod section;
 mod tree;

@@ -43,6 +43,11 @@ impl Problem {
     }
 }
 
+/// A place in the text, both counted from 1.
+pub fn place(line: usize, column: usize) -> String {
+    format!("line {line} column {column}")
+}
+
 /// The problems found so far, each at a node of the tree.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Found>);

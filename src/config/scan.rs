@@ -5,25 +5,15 @@
 //! keys, plain, quoted and block scalars), so that no quote, comment or apostrophe can hide a
 //! bracket from it; it stops quietly where that scanner would stop with an error of its own.
 
-use super::problem::Problem;
+use super::cut::Cut;
+use super::problem::{Problem, place};
+use super::scalar::{ORDINARY, is_unusual};
 
 /// The most lists and maps that may stand inside each other.
 pub const MAX_DEPTH: usize = 64;
 
 /// libyaml's limit for a key that is not introduced by `?`, in bytes.
 const MAX_SIMPLE_KEY: usize = 1024;
-
-/// Bytes that are characters of their own and mean nothing inside a word, quotes or a comment.
-const ORDINARY: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        let c = byte as u8;
-        table[byte] = c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b'/' | b'~');
-        byte += 1;
-    }
-    table
-};
 
 /// What the walk has learned about an acceptable text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +23,7 @@ pub struct Scan {
     /// Whether some plain scalar reads as a number, a boolean or null but is not written the one
     /// way in which that value would be printed: `0x10`, `1.50`, `True`, `~`.
     pub unusual_scalars: bool,
-    /// Where the text may be cut in two that the parser can read each by itself: the line of an item behind the middle
-    /// of the text, in the list that is the last value of the map at the top.
+    /// Where the text may be cut in two that the parser can read each by itself, near its middle.
     pub cut: Option<usize>,
 }
 
@@ -47,11 +36,9 @@ pub fn scan(text: &str) -> Result<Scan, Problem> {
     while scanner.token() == Step::Next {}
     match scanner.refusal {
         Some(refusal) => Err(refusal),
-        None => Ok(Scan {
-            depth: scanner.depth_max,
-            unusual_scalars: scanner.unusual_scalars,
-            cut: scanner.cut.filter(|_| !scanner.is_one_piece),
-        }),
+        None => {
+            Ok(Scan { depth: scanner.depth_max, unusual_scalars: scanner.unusual_scalars, cut: scanner.cut.place() })
+        }
     }
 }
 
@@ -111,11 +98,7 @@ struct Scanner<'t> {
     closed: usize,
     depth_max: usize,
     unusual_scalars: bool,
-    /// Where the items begin of the list that is the value at hand of the map at the top.
-    item_column: Option<usize>,
-    cut: Option<usize>,
-    /// Something in it binds the text together: anchors, aliases, marks of documents, an item out of line.
-    is_one_piece: bool,
+    cut: Cut,
     refusal: Option<Problem>,
 }
 
@@ -133,9 +116,7 @@ impl<'t> Scanner<'t> {
             closed: 0,
             depth_max: 0,
             unusual_scalars: false,
-            item_column: None,
-            cut: None,
-            is_one_piece: false,
+            cut: Cut::default(),
             refusal: None,
         }
     }
@@ -381,9 +362,7 @@ impl<'t> Scanner<'t> {
         {
             return Step::Stop;
         }
-        if self.flows.is_empty() {
-            self.begin_item();
-        }
+        self.begin_item();
         self.key_allowed = true;
         self.skip();
         Step::Next
@@ -397,20 +376,17 @@ impl<'t> Scanner<'t> {
             _ => false,
         };
         let line = self.index - self.column;
-        let begins_line = self.bytes[line..self.index].iter().all(|&byte| byte == b' ');
-        if is_near_top && begins_line {
-            if self.item_column.is_some() && self.cut.is_none() && line > self.bytes.len() / 2 {
-                self.cut = Some(line);
-            }
-            self.is_one_piece |= *self.item_column.get_or_insert(self.column) != self.column;
+        let begins_line = || self.bytes[line..self.index].iter().all(|&byte| byte == b' ');
+        // In this order: a line has one such item at most, but may have any number of others.
+        if self.flows.is_empty() && is_near_top && begins_line() {
+            self.cut.begin_item(self.column, line, self.bytes.len() / 2);
         }
     }
 
     /// Forgets the items of another value of the map at the top.
     fn begin_entry(&mut self) {
         if self.flows.is_empty() && self.blocks.len() == 1 {
-            self.item_column = None;
-            self.cut = None;
+            self.cut.begin_entry();
         }
     }
 
@@ -512,7 +488,7 @@ impl<'t> Scanner<'t> {
     // Everything else.
 
     fn directive(&mut self) -> Step {
-        self.is_one_piece = true;
+        self.cut.forbid();
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -526,7 +502,7 @@ impl<'t> Scanner<'t> {
     }
 
     fn document_marker(&mut self) -> Step {
-        self.is_one_piece = true;
+        self.cut.forbid();
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -540,7 +516,7 @@ impl<'t> Scanner<'t> {
 
     /// `&name` and `*name`.
     fn anchor(&mut self) -> Step {
-        self.is_one_piece = true;
+        self.cut.forbid();
         if self.save_key() == Step::Stop {
             return Step::Stop;
         }
@@ -720,33 +696,4 @@ impl<'t> Scanner<'t> {
         }
         Step::Next
     }
-}
-
-/// Whether a plain scalar reads as something else than text and is not written as that is printed.
-fn is_unusual(scalar: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(scalar) else {
-        return false;
-    };
-    match scalar.first() {
-        Some(b'0'..=b'9' | b'+' | b'-' | b'.') => is_unusual_number(text),
-        Some(b'~' | b'n' | b'N' | b'T' | b'F') => {
-            ["~", "null", "Null", "NULL", "True", "TRUE", "False", "FALSE"].contains(&text)
-        }
-        _ => false,
-    }
-}
-
-fn is_unusual_number(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.len() <= 18 && digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0') {
-        return digits.is_empty();
-    }
-    let unsigned = text.trim_start_matches(['+', '-']);
-    let special = unsigned.eq_ignore_ascii_case(".inf") || unsigned.eq_ignore_ascii_case(".nan");
-    text != "0" && (special || unsigned.starts_with(['0']) || unsigned.parse::<f64>().is_ok())
-}
-
-/// A place in the text, both counted from 1.
-pub fn place(line: usize, column: usize) -> String {
-    format!("line {line} column {column}")
 }

@@ -15,8 +15,8 @@ use std::thread;
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::problem::{Problem, Problems};
-use super::scan::{MAX_DEPTH, Scan, place};
+use super::problem::{Problem, Problems, place};
+use super::scan::{MAX_DEPTH, Scan};
 
 /// The most values of a file, with those that aliases repeat. 10,000 tasks of usual size have
 /// half as many.
