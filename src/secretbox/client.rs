@@ -1,5 +1,8 @@
 //! `backupnizza secretbox TOKEN`: redeems a token and prints the secret, nothing else.
+//!
+//! Into a pipe, which is what tools give it, the kernel moves the secret by itself: it never comes into this process.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -9,13 +12,13 @@ use super::wire::{self, Head};
 use crate::error::Error;
 use crate::secret::{self, Protection};
 use crate::socket;
-use crate::sys::Arena;
+use crate::sys;
 
 /// For the daemon's answer; it gives up a request after 2 s itself.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Redeems `token` at the first of `sockets` that exists and writes the secret to `output`.
-pub fn redeem(sockets: &[PathBuf], token: &[u8], output: &mut impl Write) -> Result<(), Error> {
+pub fn redeem(sockets: &[PathBuf], token: &[u8], output: &mut File) -> Result<(), Error> {
     let path = socket::find(sockets)?;
     let mut stream = socket::connect(path)?;
     let failed = |error: io::Error| Error::new(path.display(), format!("no answer from the daemon: {error}"));
@@ -25,10 +28,8 @@ pub fn redeem(sockets: &[PathBuf], token: &[u8], output: &mut impl Write) -> Res
         Err(error) if !wire::is_hang_up(&error) => return Err(failed(error)),
         _ => {}
     }
-    // While the daemon makes up its mind.
-    let arena = secret::protect(Protection::Secret)?.arena;
     match wire::read_head(&mut stream).map_err(failed)? {
-        Head::Secret(len) => pass_on(&mut stream, arena, len, output),
+        Head::Secret(len) => pass_on(&mut stream, len, output),
         Head::Refused => Err(Error::new("secretbox", "the daemon refused the token")
             .hint("the daemon's log says why; a token works in the session of the command that it was made for, never by hand")),
         Head::OtherVersion => Err(Error::new("secretbox", "the daemon is of another version than this program")
@@ -48,10 +49,15 @@ fn send_request(stream: &mut UnixStream, token: &[u8]) -> io::Result<()> {
 }
 
 /// Nothing is written before the whole secret is there: a tool must not take half of one for it.
-fn pass_on(stream: &mut UnixStream, arena: &'static Arena, len: usize, output: &mut impl Write) -> Result<(), Error> {
+fn pass_on(stream: &mut UnixStream, len: usize, output: &mut File) -> Result<(), Error> {
+    let not_written = |error: io::Error| Error::new("standard output", error);
+    if sys::pass_on(stream, output, len).map_err(not_written)? {
+        return Ok(());
+    }
+    let arena = secret::protect(Protection::Secret)?.arena;
     let mut value = arena.block(len).map_err(|error| secret::no_memory(&error))?;
     stream
         .read_exact(&mut value)
         .map_err(|error| Error::new("secretbox", format!("the daemon's answer broke off: {error}")))?;
-    output.write_all(&value).and_then(|()| output.flush()).map_err(|error| Error::new("standard output", error))
+    output.write_all(&value).map_err(not_written)
 }

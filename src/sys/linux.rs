@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::process::{exec_path, null_terminated};
-use super::{Interest, Process, Protection, Watched, check, poll, session_of};
+use super::{Interest, Process, Protection, Watched, check, check_size, poll, session_of};
 
 pub const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 pub const RECEIVE_FLAGS: libc::c_int = libc::MSG_CMSG_CLOEXEC;
@@ -406,6 +406,31 @@ pub fn give_pipe(number: RawFd, uid: u32, gid: u32) -> io::Result<()> {
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     let is_pipe = File::from(fd.try_clone_to_owned()?).metadata()?.file_type().is_fifo();
     if is_pipe { std::os::unix::fs::fchown(fd, Some(uid), Some(gid)) } else { Ok(()) }
+}
+
+/// Moves `len` bytes that have come at `socket` into `pipe` without taking them into this process (splice(2)). False: they
+/// have not all come, or `pipe` is none, and nothing was moved.
+pub fn pass_on(socket: &impl AsFd, pipe: &impl AsFd, len: usize) -> io::Result<bool> {
+    let (socket, pipe) = (socket.as_fd().as_raw_fd(), pipe.as_fd().as_raw_fd());
+    let mut ready: libc::c_int = 0;
+    // SAFETY: FIONREAD fills in the one integer that it is given (unix(7)).
+    check(unsafe { libc::ioctl(socket, libc::FIONREAD, &raw mut ready) })?;
+    if usize::try_from(ready).is_ok_and(|ready| ready < len) {
+        return Ok(false);
+    }
+    let mut left = len;
+    while left > 0 {
+        // SAFETY: neither end has an offset, for which null stands; the rest are integers.
+        let moved = unsafe { libc::splice(socket, std::ptr::null_mut(), pipe, std::ptr::null_mut(), left, 0) };
+        match check_size(moved) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(moved) => left -= moved,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && left == len => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Closes the descriptors `first..=last`.

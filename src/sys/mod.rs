@@ -46,8 +46,8 @@ pub use environment::{overwrite_variable, variables};
 pub use memory::{give_back_memory, give_back_what_is_freed, share_one_heap};
 pub use os::{
     LauncherImage, OpenProgram, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
-    give_pipe, has_access_list, is_in_use, machine_id, peer, pids, process, send_signal_in_session, socket_address,
-    start_of, was_given, watch_exit,
+    give_pipe, has_access_list, is_in_use, machine_id, pass_on, peer, pids, process, send_signal_in_session,
+    socket_address, start_of, was_given, watch_exit,
 };
 pub use process::{
     ExitKind, Process, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
