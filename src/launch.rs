@@ -157,6 +157,10 @@ pub struct Frame<'a> {
 pub struct Launcher {
     child: Child,
     socket: UnixStream,
+    /// As `sys::Process::started`.
+    pub started: u64,
+    /// As `sys::watch_exit`.
+    exit: OwnedFd,
 }
 
 /// Where a launcher stopped.
@@ -187,7 +191,14 @@ impl Launcher {
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .map_err(failed)?;
-        Ok(Launcher { child, socket })
+        let pid = child.id() as i32;
+        match sys::watch_exit(pid) {
+            Ok(exit) => Ok(Launcher { child, socket, started: sys::start_of(pid).unwrap_or(0), exit }),
+            Err(error) => {
+                end(child);
+                Err(failed(error))
+            }
+        }
     }
 
     /// Waits until it leads its session. One that failed, or that somebody has ended meanwhile, is an error.
@@ -223,12 +234,12 @@ impl Launcher {
         Ok(())
     }
 
-    /// Sends `frame` and waits until the launcher has become its program.
-    pub fn launch(mut self, frame: &Frame<'_>) -> Result<Child, Error> {
+    /// Sends `frame` and waits until the launcher has become its program. With the child comes what tells of its end.
+    pub fn launch(mut self, frame: &Frame<'_>) -> Result<(Child, OwnedFd), Error> {
         let sent = self.send(frame);
         // Also where it did not take the frame: it may have said why.
         let error = match (sent, self.await_exec()) {
-            (Ok(()), Ok(None)) => return Ok(self.child),
+            (Ok(()), Ok(None)) => return Ok((self.child, self.exit)),
             (_, Ok(Some(stage))) => self.report(stage),
             (Err(error), _) | (Ok(()), Err(error)) => {
                 Error::new(frame.program.display(), format!("cannot be started: {error}"))
@@ -255,9 +266,8 @@ impl Launcher {
     }
 
     /// The launcher ends without having become anything.
-    pub fn end(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn end(self) {
+        end(self.child);
     }
 
     fn send(&mut self, frame: &Frame<'_>) -> io::Result<()> {
@@ -305,6 +315,11 @@ impl Launcher {
         };
         Error::new("launcher", format!("{what}{reason}"))
     }
+}
+
+fn end(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 impl<'a> Frame<'a> {
@@ -432,7 +447,10 @@ pub fn run() -> u8 {
 }
 
 fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, Failure> {
-    at(Stage::Session, sys::lead_session().and_then(|()| socket.write_all(&[0])))?;
+    at(Stage::Session, sys::lead_session())?;
+    // Before the frame, as it takes a while.
+    sys::restore_signals();
+    at(Stage::Session, socket.write_all(&[0]))?;
     let (mut frame, descriptors) = at(Stage::Frame, receive(socket))?;
     let received = at(Stage::Frame, Received::parse(&frame))?;
     let files = (descriptors.len() - STREAMS) as RawFd;
@@ -444,7 +462,6 @@ fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, F
     }
     at(Stage::Directory, std::env::set_current_dir(OsStr::from_bytes(received.directory.to_bytes())))?;
     sys::set_umask(received.header.umask);
-    sys::restore_signals();
     let program = at(Stage::Identity, open_known(received.program, &received.header.identity))?;
     let error = program.exec(received.program, &received.arguments, &received.environment);
     frame.zeroize();

@@ -177,16 +177,16 @@ fn start(
     };
     let outputs = Outputs::open(streams)?;
     let launcher = setting.launchers.take()?;
-    let spawned = spawned(context, launcher.session());
-    let exit = sys::watch_exit(spawned.pid).map_err(|error| Error::new("launcher", error));
-    let recorded = exit.and_then(|exit| (setting.record_started)(&spawned).map(|()| exit));
-    let prepared = recorded.and_then(|exit| Ok((exit, given::environment(setting, step, context, spawned.pid)?)));
-    let launched = match prepared {
+    let spawned =
+        Spawned { run: context.run, task: context.task.clone(), pid: launcher.session(), started: launcher.started };
+    let recorded = (setting.record_started)(&spawned);
+    let environment = recorded.and_then(|()| given::environment(setting, step, context, spawned.pid));
+    let launched = match environment {
         Err(error) => {
             launcher.end();
             Err(error)
         }
-        Ok((exit, environment)) => {
+        Ok(environment) => {
             let name = program_name(setting, step).as_bytes();
             let frame = Frame {
                 program: program.path(),
@@ -200,8 +200,7 @@ fn start(
                 streams: [stdin.as_fd(), outputs.stdout.as_fd(), outputs.stderr.as_fd()],
                 files: given.files.iter().map(AsFd::as_fd).collect(),
             };
-            let launched = launcher.launch(&frame).map_err(|error| about(program.path(), error));
-            launched.map(|child| (child, exit))
+            launcher.launch(&frame).map_err(|error| about(program.path(), error))
         }
     };
     match launched {
@@ -212,11 +211,6 @@ fn start(
             Err(error)
         }
     }
-}
-
-fn spawned(context: &Context, pid: i32) -> Spawned {
-    let started = sys::start_of(pid).unwrap_or(0);
-    Spawned { run: context.run, task: context.task.clone(), pid, started }
 }
 
 fn about(program: &Path, error: Error) -> Error {
