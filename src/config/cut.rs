@@ -1,28 +1,35 @@
-//! Where a text may be cut in two that the parser can read each by itself: before an item of the list that is the last
-//! value of the map at the top.
+//! Where a text may be cut into pieces that the parser can read each by itself: before items of the list that is the
+//! last value of the map at the top.
 
 /// What the walk over a text has learned so far of where to cut it.
 #[derive(Default)]
-pub struct Cut {
+pub struct Cuts {
+    /// No piece is shorter, in bytes.
+    piece_min: usize,
     /// Where the items begin of the list that is the value at hand of the map at the top.
     item_column: Option<usize>,
-    line: Option<usize>,
+    lines: Vec<usize>,
     is_one_piece: bool,
 }
 
-impl Cut {
+impl Cuts {
+    pub fn new(piece_min: usize) -> Cuts {
+        Cuts { piece_min, ..Cuts::default() }
+    }
+
     /// Another entry of the map at the top begins.
     pub fn begin_entry(&mut self) {
         self.item_column = None;
-        self.line = None;
+        self.lines.clear();
     }
 
     /// An item at `column` of the list that is the entry's value begins `line`, given by its first byte.
-    pub fn begin_item(&mut self, column: usize, line: usize, middle: usize) {
-        if self.item_column.is_some() && self.line.is_none() && line > middle {
-            self.line = Some(line);
+    pub fn begin_item(&mut self, column: usize, line: usize) {
+        let is_first = self.item_column.is_none();
+        if !is_first && line - self.lines.last().unwrap_or(&0) >= self.piece_min {
+            self.lines.push(line);
         }
-        // What is out of line is an error, which a half would not show.
+        // What is out of line is an error, which a piece would not show.
         self.is_one_piece |= *self.item_column.get_or_insert(column) != column;
     }
 
@@ -31,8 +38,8 @@ impl Cut {
         self.is_one_piece = true;
     }
 
-    /// The first byte of the second half.
-    pub fn place(&self) -> Option<usize> {
-        self.line.filter(|_| !self.is_one_piece)
+    /// The first bytes of all pieces but the first.
+    pub fn places(self) -> Vec<usize> {
+        if self.is_one_piece { Vec::new() } else { self.lines }
     }
 }

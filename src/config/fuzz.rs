@@ -80,7 +80,7 @@ fn random_text(random: &mut Random) -> String {
 fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
     fuzz(20, |random| {
         let text = random_text(random);
-        let scanned = scan(&text);
+        let scanned = scan(&text, 1);
         if let (Some(depth), false) = (true_depth(&text), text.contains('*')) {
             match &scanned {
                 Ok(scan) => assert_eq!(scan.depth, depth, "{text:?}"),
@@ -88,14 +88,14 @@ fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
             }
         }
         if let Ok(scan) = scanned {
-            let full = tree::read(&text, &Scan { unusual_scalars: true, ..scan });
+            let whole = Scan { cuts: Vec::new(), ..scan.clone() };
+            let full = tree::read(&text, &Scan { unusual_scalars: true, ..whole.clone() });
             if let Ok(full) = &full {
-                let read = tree::read(&text, &scan).expect("the same text");
+                let read = tree::read(&text, &whole).expect("the same text");
                 assert!(is_same(full, &read), "{text:?}");
             }
-            let halves = scan.cut.and_then(|cut| tree::read_halves(text.split_at(cut), scan.unusual_scalars));
-            if let Some(halves) = halves {
-                assert!(full.is_ok_and(|full| is_same(&full, &halves)), "{text:?}");
+            if let Some(joined) = tree::read_pieces(&text, &scan.cuts, scan.unusual_scalars) {
+                assert!(full.is_ok_and(|full| is_same(&full, &joined)), "{text:?}");
             }
         }
         match Config::parse(&text) {

@@ -74,7 +74,7 @@ impl<'t> Config<'t> {
     /// What the parser reports, nesting deeper than 64, tags, more than one document, growth by
     /// aliases beyond all measure, and a file without content.
     pub fn parse(text: &'t str) -> Result<Self, Problem> {
-        let scan = scan::scan(text)?;
+        let scan = scan::scan(text, tree::PIECE_MIN)?;
         let root = tree::read(text, &scan)?;
         match root.value {
             Value::Scalar(Kind::Null, _) => {

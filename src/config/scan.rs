@@ -5,7 +5,7 @@
 //! keys, plain, quoted and block scalars), so that no quote, comment or apostrophe can hide a
 //! bracket from it; it stops quietly where that scanner would stop with an error of its own.
 
-use super::cut::Cut;
+use super::cut::Cuts;
 use super::problem::{Problem, place};
 use super::scalar::{ORDINARY, is_unusual};
 
@@ -16,28 +16,28 @@ pub const MAX_DEPTH: usize = 64;
 const MAX_SIMPLE_KEY: usize = 1024;
 
 /// What the walk has learned about an acceptable text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scan {
     /// How many lists and maps stand inside each other, without what aliases add.
     pub depth: usize,
     /// Whether some plain scalar reads as a number, a boolean or null but is not written the one
     /// way in which that value would be printed: `0x10`, `1.50`, `True`, `~`.
     pub unusual_scalars: bool,
-    /// Where the text may be cut in two that the parser can read each by itself, near its middle.
-    pub cut: Option<usize>,
+    /// Where the text may be cut into pieces that the parser can read each by itself.
+    pub cuts: Vec<usize>,
 }
 
-/// Walks over `text`, in time that grows with its length alone.
+/// Walks over `text`, in time that grows with its length alone, and finds pieces of `piece_min` bytes or more.
 ///
 /// # Errors
 /// Nesting deeper than [`MAX_DEPTH`], control characters, tags and `%TAG`.
-pub fn scan(text: &str) -> Result<Scan, Problem> {
-    let mut scanner = Scanner::new(text);
+pub fn scan(text: &str, piece_min: usize) -> Result<Scan, Problem> {
+    let mut scanner = Scanner::new(text, piece_min);
     while scanner.token() == Step::Next {}
-    match scanner.refusal {
-        Some(refusal) => Err(refusal),
-        None => {
-            Ok(Scan { depth: scanner.depth_max, unusual_scalars: scanner.unusual_scalars, cut: scanner.cut.place() })
+    match scanner {
+        Scanner { refusal: Some(refusal), .. } => Err(refusal),
+        Scanner { depth_max: depth, unusual_scalars, cuts, .. } => {
+            Ok(Scan { depth, unusual_scalars, cuts: cuts.places() })
         }
     }
 }
@@ -98,12 +98,12 @@ struct Scanner<'t> {
     closed: usize,
     depth_max: usize,
     unusual_scalars: bool,
-    cut: Cut,
+    cuts: Cuts,
     refusal: Option<Problem>,
 }
 
 impl<'t> Scanner<'t> {
-    fn new(text: &'t str) -> Self {
+    fn new(text: &'t str, piece_min: usize) -> Self {
         Scanner {
             bytes: text.as_bytes(),
             index: 0,
@@ -116,7 +116,7 @@ impl<'t> Scanner<'t> {
             closed: 0,
             depth_max: 0,
             unusual_scalars: false,
-            cut: Cut::default(),
+            cuts: Cuts::new(piece_min),
             refusal: None,
         }
     }
@@ -379,14 +379,14 @@ impl<'t> Scanner<'t> {
         let begins_line = || self.bytes[line..self.index].iter().all(|&byte| byte == b' ');
         // In this order: a line has one such item at most, but may have any number of others.
         if self.flows.is_empty() && is_near_top && begins_line() {
-            self.cut.begin_item(self.column, line, self.bytes.len() / 2);
+            self.cuts.begin_item(self.column, line);
         }
     }
 
     /// Forgets the items of another value of the map at the top.
     fn begin_entry(&mut self) {
         if self.flows.is_empty() && self.blocks.len() == 1 {
-            self.cut.begin_entry();
+            self.cuts.begin_entry();
         }
     }
 
@@ -488,7 +488,7 @@ impl<'t> Scanner<'t> {
     // Everything else.
 
     fn directive(&mut self) -> Step {
-        self.cut.forbid();
+        self.cuts.forbid();
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -502,7 +502,7 @@ impl<'t> Scanner<'t> {
     }
 
     fn document_marker(&mut self) -> Step {
-        self.cut.forbid();
+        self.cuts.forbid();
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -516,7 +516,7 @@ impl<'t> Scanner<'t> {
 
     /// `&name` and `*name`.
     fn anchor(&mut self) -> Step {
-        self.cut.forbid();
+        self.cuts.forbid();
         if self.save_key() == Step::Stop {
             return Step::Stop;
         }

@@ -4,11 +4,12 @@
 //! a number under `retry` and an argument under `command`. So the shape is read first, and where
 //! a scalar was written in an unusual way, a second reading along that shape fetches the texts.
 //!
-//! Most of a start is this reading, so the halves of a long list of tasks are read at once.
+//! Most of a start is this reading, so a long list of tasks is read in pieces, two at once.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::iter;
 use std::ops::Range;
 use std::thread;
 
@@ -28,8 +29,9 @@ const MAX_TEXT: usize = 16 << 20;
 /// The most entries of a map that are compared one by one.
 const SMALL_MAP: usize = 16;
 
-/// In a shorter text, in bytes, a thread would cost more than it saves.
-const MIN_HALVED: usize = 32 << 10;
+/// A text of two such pieces, in bytes, is worth a thread; and the parser keeps what it finds in the whole of its text, so
+/// it is fast with short ones.
+pub const PIECE_MIN: usize = 16 << 10;
 
 /// A value and where it stands: its number in the order of the file.
 #[derive(Debug)]
@@ -61,41 +63,54 @@ pub enum Kind {
 /// # Errors
 /// What the parser reports, and growth by aliases beyond all measure.
 pub fn read<'t>(text: &'t str, scan: &Scan) -> Result<Node<'t>, Problem> {
-    let cut = scan.cut.filter(|_| text.len() >= MIN_HALVED);
-    match cut.and_then(|cut| read_halves(text.split_at(cut), scan.unusual_scalars)) {
+    match read_pieces(text, &scan.cuts, scan.unusual_scalars) {
         Some(root) => Ok(root),
-        None => read_part(text, 0..MAX_NODES, scan.unusual_scalars),
+        None => read_one(text, &mut Growth::new(0..MAX_NODES), scan.unusual_scalars),
     }
 }
 
-/// Reads both halves of a text at once, of which the second has the last items of the list with which the first ends.
-/// `None` if anything is wrong: what and where, the reading of the whole text tells.
-pub(super) fn read_halves<'t>((first, second): (&'t str, &'t str), raw_texts: bool) -> Option<Node<'t>> {
+/// Reads the text in pieces, the first half of them and the second at once. All but the first have further items of the
+/// list with which the first ends. `None` if it is one piece or anything is wrong: what and where, the reading of the
+/// whole text tells.
+pub(super) fn read_pieces<'t>(text: &'t str, cuts: &[usize], raw_texts: bool) -> Option<Node<'t>> {
     const MIDDLE: u32 = MAX_NODES / 2;
-    let (root, more) = thread::scope(|scope| {
-        let second = move || read_part(second, MIDDLE..MAX_NODES, raw_texts);
+    let ends = cuts.iter().copied().chain([text.len()]);
+    let pieces: Vec<&str> =
+        iter::once(0).chain(cuts.iter().copied()).zip(ends).map(|(from, to)| &text[from..to]).collect();
+    if cuts.is_empty() {
+        return None;
+    }
+    let (first, second) = pieces.split_at(pieces.len() / 2);
+    let (first, second) = thread::scope(|scope| {
+        let second = move || read_each(second, MIDDLE..MAX_NODES, raw_texts);
         let second = thread::Builder::new().spawn_scoped(scope, second).ok()?;
-        let first = read_part(first, 0..MIDDLE, raw_texts);
-        Some((first.ok()?, second.join().ok()?.ok()?))
+        let first = read_each(first, 0..MIDDLE, raw_texts);
+        Some((first?, second.join().ok()??))
     })?;
-    join(root, more)
+    join(first.into_iter().chain(second))
 }
 
-fn join<'t>(mut root: Node<'t>, more: Node<'t>) -> Option<Node<'t>> {
+fn read_each<'t>(pieces: &[&'t str], numbers: Range<u32>, raw_texts: bool) -> Option<Vec<Node<'t>>> {
+    let mut growth = Growth::new(numbers);
+    pieces.iter().map(|piece| read_one(piece, &mut growth, raw_texts).ok()).collect()
+}
+
+/// Puts the items of all other pieces behind those of the list with which the first ends.
+fn join<'t>(mut pieces: impl Iterator<Item = Node<'t>>) -> Option<Node<'t>> {
+    let mut root = pieces.next()?;
     let Value::Map(entries) = &mut root.value else { return None };
-    let (_, last) = entries.last_mut()?;
-    match (&mut last.value, more.value) {
-        (Value::List(items), Value::List(more)) => items.extend(more),
-        _ => return None,
+    let (_, Node { value: Value::List(items), .. }) = entries.last_mut()? else { return None };
+    for piece in pieces {
+        let Value::List(more) = piece.value else { return None };
+        items.extend(more);
     }
     Some(root)
 }
 
-/// Reads the one document of `text`, whose nodes get `numbers`; `raw_texts` tells whether the second reading is needed.
-fn read_part(text: &str, numbers: Range<u32>, raw_texts: bool) -> Result<Node<'_>, Problem> {
-    let mut growth = Growth::new(numbers);
+/// Reads the one document of `text`; `raw_texts` tells whether the second reading is needed.
+fn read_one<'t>(text: &'t str, growth: &mut Growth, raw_texts: bool) -> Result<Node<'t>, Problem> {
     let parser = serde_yaml::Deserializer::from_str(text);
-    let mut root = NodeSeed(&mut growth).deserialize(parser).map_err(|error| syntax_problem(&error, growth.refusal))?;
+    let mut root = NodeSeed(growth).deserialize(parser).map_err(|error| syntax_problem(&error, growth.refusal))?;
     if raw_texts {
         let parser = serde_yaml::Deserializer::from_str(text);
         TextSeed(&mut root).deserialize(parser).map_err(|error| syntax_problem(&error, None))?;
