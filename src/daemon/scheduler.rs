@@ -155,7 +155,8 @@ impl Scheduler {
         loop {
             let (wake, longest) = (self.next_wake(), self.longest_wait());
             let report = inbox.recv_timeout(wake.min(longest));
-            let in_vain = matches!(report, Err(RecvTimeoutError::Timeout)) && wake > longest.max(SOON);
+            let is_timeout = matches!(report, Err(RecvTimeoutError::Timeout));
+            let in_vain = is_timeout && !self.closing && wake > longest.max(SOON);
             if !in_vain {
                 self.at_rest = false;
             } else if !self.at_rest {

@@ -162,3 +162,21 @@ fn who_allows_more_is_no_longer_stale() {
     command.env("BACKUPNIZZA_SOCKET", sandbox.socket());
     finish(command).expect(0);
 }
+
+#[test]
+fn a_daemon_that_stops_waits_for_its_hooks_and_no_longer() {
+    let sandbox = Sandbox::new();
+    let mut daemon = sandbox.daemon(
+        "tasks:\n\
+         - name: t\n  \
+           schedule: '@start'\n  \
+           command: ['true']\n  \
+           hooks: {end: [sh, -c, 'await ~/go && sleep 1 && touch ~/done']}\n",
+    );
+    daemon.wait_for_end("t");
+    daemon.signal("TERM");
+    daemon.wait_for(&["stopping"]);
+    sandbox.signal("go");
+    assert!(daemon.wait().success());
+    assert!(sandbox.path("done").exists());
+}
