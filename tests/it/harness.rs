@@ -5,7 +5,7 @@
 //! and shows the log when it passes. Nothing here depends on being root or not.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -249,7 +249,7 @@ impl Log {
 impl Daemon {
     /// Starts `command`; its stderr becomes the log.
     pub fn start(mut command: Command) -> Daemon {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a daemon");
+        let mut child = spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
         let log = Arc::new(Log::default());
         let (stderr, filled) = (child.stderr.take().expect("its stderr"), log.clone());
         thread::spawn(move || filled.fill(stderr));
@@ -381,9 +381,18 @@ pub fn finish(mut command: Command) -> Finished {
     running(&mut command).finish()
 }
 
+/// Starts a process. A program that a test has just written may still be open for writing in a process that another
+/// test is about to start (execve(2), ETXTBSY), until that has got to its own exec.
+fn spawn(command: &mut Command) -> Child {
+    eventually("a program that can be executed", || match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+        spawned => Some(spawned.expect("a program that starts")),
+    })
+}
+
 /// Starts a command whose output is kept.
 pub fn running(command: &mut Command) -> Running {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program that starts");
+    let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let stdout = read_all(child.stdout.take().expect("its stdout"));
     let stderr = read_all(child.stderr.take().expect("its stderr"));
     Running { child, stdout, stderr }
