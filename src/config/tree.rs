@@ -4,7 +4,7 @@
 //! a number under `retry` and an argument under `command`. So the shape is read first, and where
 //! a scalar was written in an unusual way, a second reading along that shape fetches the texts.
 //!
-//! Most of a start is this reading, so a long list of tasks is read in pieces, two at once.
+//! Most of a start is this reading, so a long list of tasks is read in pieces, and a very long one two of them at once.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -29,9 +29,11 @@ const MAX_TEXT: usize = 16 << 20;
 /// The most entries of a map that are compared one by one.
 const SMALL_MAP: usize = 16;
 
-/// A text of two such pieces, in bytes, is worth a thread; and the parser keeps what it finds in the whole of its text, so
-/// it is fast with short ones.
+/// In bytes. The parser keeps all that it finds in its text until it is done with it, so it is fast with short ones.
 pub const PIECE_MIN: usize = 16 << 10;
+
+/// A longer text, in bytes, is worth a thread, which leaves a heap of its own behind.
+const ALONE_MAX: usize = 256 << 10;
 
 /// A value and where it stands: its number in the order of the file.
 #[derive(Debug)]
@@ -63,23 +65,26 @@ pub enum Kind {
 /// # Errors
 /// What the parser reports, and growth by aliases beyond all measure.
 pub fn read<'t>(text: &'t str, scan: &Scan) -> Result<Node<'t>, Problem> {
-    match read_pieces(text, &scan.cuts, scan.unusual_scalars) {
+    match read_pieces(text, &scan.cuts, text.len() > ALONE_MAX, scan.unusual_scalars) {
         Some(root) => Ok(root),
         None => read_one(text, &mut Growth::new(0..MAX_NODES), scan.unusual_scalars),
     }
 }
 
-/// Reads the text in pieces, the first half of them and the second at once. All but the first have further items of the
-/// list with which the first ends. `None` if it is one piece or anything is wrong: what and where, the reading of the
-/// whole text tells.
-pub(super) fn read_pieces<'t>(text: &'t str, cuts: &[usize], raw_texts: bool) -> Option<Node<'t>> {
-    const MIDDLE: u32 = MAX_NODES / 2;
-    let ends = cuts.iter().copied().chain([text.len()]);
-    let pieces: Vec<&str> =
-        iter::once(0).chain(cuts.iter().copied()).zip(ends).map(|(from, to)| &text[from..to]).collect();
+/// Reads the text in pieces, with `two_at_once` the first half of them beside the second. All but the first have further
+/// items of the list with which the first ends. `None` if it is one piece or anything is wrong: what and where, the
+/// reading of the whole text tells.
+pub(super) fn read_pieces<'t>(text: &'t str, cuts: &[usize], two_at_once: bool, raw_texts: bool) -> Option<Node<'t>> {
     if cuts.is_empty() {
         return None;
     }
+    let ends = cuts.iter().copied().chain([text.len()]);
+    let pieces: Vec<&str> =
+        iter::once(0).chain(cuts.iter().copied()).zip(ends).map(|(from, to)| &text[from..to]).collect();
+    if !two_at_once {
+        return join(read_each(&pieces, 0..MAX_NODES, raw_texts)?.into_iter());
+    }
+    const MIDDLE: u32 = MAX_NODES / 2;
     let (first, second) = pieces.split_at(pieces.len() / 2);
     let (first, second) = thread::scope(|scope| {
         let second = move || read_each(second, MIDDLE..MAX_NODES, raw_texts);

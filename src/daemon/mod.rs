@@ -54,7 +54,6 @@ enum Report {
 pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let one = |error: Error| vec![error];
     let umask = sys::set_umask(0o077);
-    sys::give_back_what_is_freed();
     let stop = Arc::new(AtomicBool::new(false));
     let notifier = Notifier::from_environment();
     let loaded = startup::load(file)?;

@@ -7,16 +7,6 @@ mod gnu {
     use std::ffi::c_void;
     use std::ptr;
 
-    /// What the C library keeps of freed memory at most at the end of a heap, in bytes: its own default.
-    const KEPT_FREE: libc::c_int = 128 << 10;
-
-    /// Has freed memory given back for good (mallopt(3)): left to itself, the C library would keep twice as much as was
-    /// ever freed in one piece, and that is much once a large file was read.
-    pub fn give_back_what_is_freed() {
-        // SAFETY: mallopt takes integers.
-        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_FREE) };
-    }
-
     /// One heap for all threads (mallopt(3)): each thread's own would keep pages that nobody uses.
     pub fn share_one_heap() {
         // SAFETY: mallopt takes integers.
@@ -56,15 +46,11 @@ mod gnu {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub use gnu::{give_back_memory, give_back_what_is_freed, share_one_heap};
+pub use gnu::{give_back_memory, share_one_heap};
 
 /// Other C libraries have no such thing to be asked for.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn share_one_heap() {}
-
-/// As `share_one_heap`.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn give_back_what_is_freed() {}
 
 /// As `share_one_heap`.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]

@@ -43,7 +43,7 @@ pub use descriptor::{
     open_without_waiting, peek, poll, receive_with_descriptors, send_with_descriptors, set_nonblocking,
 };
 pub use environment::{overwrite_variable, variables};
-pub use memory::{give_back_memory, give_back_what_is_freed, share_one_heap};
+pub use memory::{give_back_memory, share_one_heap};
 pub use os::{
     LauncherImage, OpenProgram, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
     give_pipe, has_access_list, is_in_use, machine_id, pass_on, peer, pids, process, send_signal_in_session,
