@@ -295,6 +295,7 @@ impl<'t> Scanner<'t> {
         if self.drop_key() == Step::Stop {
             return Step::Stop;
         }
+        self.closed = 0;
         self.key = Some(SimpleKey {
             line: self.line,
             index: self.index,

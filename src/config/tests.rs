@@ -262,6 +262,12 @@ fn several_documents_and_nothing_are_told_as_such() {
 }
 
 #[test]
+fn an_item_that_is_a_list_in_brackets_adds_nothing_to_the_keys_behind_it() {
+    assert_eq!(scan("a:\n- []\n- a: \n", 1).expect("YAML").depth, 3);
+    assert_eq!(scan("a:\n- [[]]: b\n", 1).expect("YAML").depth, 5);
+}
+
+#[test]
 fn a_list_of_tasks_is_cut_where_its_pieces_mean_what_the_whole_does() {
     let pieces =
         |text: &str, min| scan(text, min).expect(text).cuts.iter().map(|&cut| text[cut..].to_owned()).collect();
