@@ -3,7 +3,8 @@
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
-use super::{Calendars, Crontab, DAY, HOUR, Schedule};
+use super::calendar::{DAY, HOUR};
+use super::{Calendars, Crontab, Schedule};
 use crate::clock::Zone;
 use crate::testing::{Random, fuzz};
 
