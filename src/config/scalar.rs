@@ -1,17 +1,4 @@
-//! Of what scalars are made, and which plain ones are not written as their value would be printed, so that their text has
-//! to be fetched by itself.
-
-/// Bytes that are characters of their own and mean nothing inside a word, quotes or a comment.
-pub const ORDINARY: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        let c = byte as u8;
-        table[byte] = c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b'/' | b'~');
-        byte += 1;
-    }
-    table
-};
+//! Which plain scalars are not written as their value would be printed, so that their text has to be fetched by itself.
 
 /// Whether a plain scalar reads as something else than text and is not written as that is printed.
 pub fn is_unusual(scalar: &[u8]) -> bool {

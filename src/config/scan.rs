@@ -5,9 +5,11 @@
 //! keys, plain, quoted and block scalars), so that no quote, comment or apostrophe can hide a
 //! bracket from it; it stops quietly where that scanner would stop with an error of its own.
 
+mod characters;
+
 use super::cut::Cuts;
 use super::problem::{Problem, place};
-use super::scalar::{ORDINARY, is_unusual};
+use super::scalar::is_unusual;
 
 /// The most lists and maps that may stand inside each other.
 pub const MAX_DEPTH: usize = 64;
@@ -159,86 +161,6 @@ impl<'t> Scanner<'t> {
             self.refusal = Some(Problem::new(place, what, hint));
         }
         Step::Stop
-    }
-
-    // Characters.
-
-    fn peek(&self, ahead: usize) -> Option<u8> {
-        self.bytes.get(self.index + ahead).copied()
-    }
-
-    fn is_blank(&self) -> bool {
-        matches!(self.peek(0), Some(b' ' | b'\t'))
-    }
-
-    /// The length of the line break at hand, 0 if there is none.
-    fn break_length(&self, ahead: usize) -> usize {
-        let rest = self.bytes.get(self.index + ahead..).unwrap_or(&[]);
-        match rest {
-            [b'\r', b'\n', ..] => 2,
-            [b'\r' | b'\n', ..] => 1,
-            [0xC2, 0x85, ..] => 2,
-            [0xE2, 0x80, 0xA8 | 0xA9, ..] => 3,
-            _ => 0,
-        }
-    }
-
-    fn is_break_or_end(&self) -> bool {
-        self.index >= self.bytes.len() || self.break_length(0) > 0
-    }
-
-    fn is_blank_or_end(&self, ahead: usize) -> bool {
-        match self.peek(ahead) {
-            None | Some(b' ' | b'\t') => true,
-            Some(_) => self.break_length(ahead) > 0,
-        }
-    }
-
-    /// Steps over one character that is no line break.
-    fn skip(&mut self) {
-        let mut next = self.index + 1;
-        while self.bytes.get(next).is_some_and(|byte| byte & 0xC0 == 0x80) {
-            next += 1;
-        }
-        if self.is_control() {
-            self.refuse("a control character", Some("write it as an escape such as \"\\e\" in double quotes"));
-        }
-        self.index = next.min(self.bytes.len());
-        self.column += 1;
-    }
-
-    /// What libyaml's reader refuses, besides what cannot be in a `str`.
-    fn is_control(&self) -> bool {
-        match self.bytes[self.index] {
-            b'\t' | b'\n' | b'\r' => false,
-            0..=0x1F | 0x7F => true,
-            0xC2 => matches!(self.peek(1), Some(0x80..=0x84 | 0x86..=0x9F)),
-            0xEF => self.peek(1) == Some(0xBF) && matches!(self.peek(2), Some(0xBE | 0xBF)),
-            _ => false,
-        }
-    }
-
-    fn skip_break(&mut self) {
-        let length = self.break_length(0);
-        if length > 0 {
-            self.index += length;
-            self.line += 1;
-            self.column = 0;
-        }
-    }
-
-    /// Steps over what most of a file is made of.
-    fn skip_ordinary(&mut self) {
-        let run = self.bytes[self.index..].iter().take_while(|&&byte| ORDINARY[usize::from(byte)]).count();
-        self.index += run;
-        self.column += run;
-    }
-
-    fn skip_line(&mut self) {
-        while !self.is_break_or_end() {
-            self.skip();
-            self.skip_ordinary();
-        }
     }
 
     fn skip_to_token(&mut self) {
@@ -557,15 +479,6 @@ impl<'t> Scanner<'t> {
                 }
                 Some(_) => self.skip_any(),
             }
-        }
-    }
-
-    /// Steps over one character or one line break.
-    fn skip_any(&mut self) {
-        if self.break_length(0) > 0 {
-            self.skip_break();
-        } else if self.index < self.bytes.len() {
-            self.skip();
         }
     }
 

@@ -1,8 +1,13 @@
 //! Debian's cron as a peer, where it is installed: with nothing to do, and out of the way of the machine's own.
 
+use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
+
+use crate::sandbox::eventually;
+
+/// For its start.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct Cron(Child);
 
@@ -20,8 +25,12 @@ impl Cron {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", START]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut cron = Cron(command.spawn().ok()?);
-        thread::sleep(Duration::from_millis(500));
-        let is_running = matches!(cron.0.try_wait(), Ok(None));
+        let mut is_running = false;
+        eventually("cron to start, or to give up", PATIENCE, || {
+            let name = fs::read_to_string(format!("/proc/{}/comm", cron.0.id()));
+            is_running = name.is_ok_and(|name| name == "cron\n");
+            is_running || !matches!(cron.0.try_wait(), Ok(None))
+        });
         is_running.then_some(cron)
     }
 
