@@ -1,21 +1,21 @@
 //! One command from its start to its end: what it is given, how it is watched, how it is stopped.
 //!
-//! One thread does all of it: it waits for the process's end, for orders and for what flows, all at
-//! once, and alone signals, then revokes the tokens, and only then reaps. So a token never outlives
-//! the number of its session, and no signal ever reaches a process that was not meant.
+//! This thread waits for the process's end and for orders, both at once, and alone signals, then
+//! revokes the tokens, and only then reaps. So a token never outlives the number of its session, and
+//! no signal ever reaches a process that was not meant. What flows has a thread of its own, since it
+//! may have to wait for a reader of the log.
 
 use std::fs::File;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::flow::{Flow, Intake, Lookout, Outgoing, Signs};
 use super::given::{self, Channels, Variable};
+use super::pump::{self, Intake, Lookout, Outgoing};
 use super::stop::{self, Ending, Listening, Order, Orders, STOP_PAUSE, StopSwitch};
 use super::{Setting, Spawned};
 use crate::error::Error;
@@ -25,7 +25,7 @@ use crate::outcome::RunId;
 use crate::output::{Record, Redactor};
 use crate::plan::{Step, StopPolicy};
 use crate::program::Program;
-use crate::sys::{self, ExitKind, Process};
+use crate::sys::{self, ExitKind, Interest, Process, Watched};
 
 /// Whose command it is, for the log and for the command itself.
 #[derive(Debug, Clone)]
@@ -79,7 +79,9 @@ pub fn run(
     deadline: Option<Instant>,
     switches: &[&StopSwitch],
 ) -> Result<End, Error> {
-    let orders = Orders::new().map_err(|error| Error::new("pipe", error))?;
+    let no_pipe = |error: io::Error| Error::new("pipe", error);
+    let orders = Orders::new().map_err(no_pipe)?;
+    let (ended_reader, ended_writer) = io::pipe().map_err(no_pipe)?;
     let _listening: Vec<Listening<'_>> = switches.iter().map(|switch| switch.listen(&orders)).collect();
     let program = check_program(setting, step, context)?;
     // Before any secret is given, so that no wiping of it goes unheard; not before, as it holds all of them.
@@ -93,22 +95,26 @@ pub fn run(
         }),
     };
     let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
-    let flow = Flow::new(intake, outgoing, lookout);
-    let mut watch = Watch { session: spawned.pid, exit: Some(exit), orders: &orders, flow, stop_policy, context };
-    // Should this program fail, the command must not go on without anybody who watches it.
-    let end = panic::catch_unwind(AssertUnwindSafe(|| watch.until_end(deadline)));
-    if end.is_err() {
-        let _ = stop::kill(spawned.pid);
-    }
-    setting.secretbox.revoke(spawned.pid);
-    reap(child);
-    let end = end.unwrap_or_else(|defect| panic::resume_unwind(defect));
-    if end.cut.is_none() {
-        watch.tell_of_survivors();
-    }
-    watch.flow.finish();
+    let mut watch = Watch { session: spawned.pid, exit: Some(exit), orders: &orders, stop_policy, context };
+    let end = thread::scope(|scope| {
+        let pump = || pump::run(intake, outgoing, lookout, &ended_reader);
+        let end = match thread::Builder::new().spawn_scoped(scope, pump) {
+            Ok(_) => Ok(watch.until_end(deadline)),
+            Err(error) => {
+                let _ = stop::kill(spawned.pid);
+                Err(Error::new(program_name(setting, step), format!("cannot be watched, so it was ended: {error}")))
+            }
+        };
+        setting.secretbox.revoke(spawned.pid);
+        reap(child);
+        if end.as_ref().is_ok_and(|end| end.cut.is_none()) {
+            watch.tell_of_survivors();
+        }
+        drop(ended_writer);
+        end
+    });
     (setting.record_ended)(&spawned);
-    Ok(end)
+    end
 }
 
 fn program_name<'a>(setting: &'a Setting, step: &Step) -> &'a str {
@@ -263,7 +269,6 @@ struct Watch<'a> {
     /// `None` once it has ended.
     exit: Option<OwnedFd>,
     orders: &'a Orders,
-    flow: Flow<'a>,
     stop_policy: StopPolicy,
     context: &'a Context,
 }
@@ -343,17 +348,12 @@ impl Watch<'_> {
         has_failed
     }
 
-    /// The next event, `None` once `until` has passed; meanwhile what there is flows.
+    /// The next event, `None` once `until` has passed.
     fn next_event(&mut self, until: Option<Instant>) -> Option<Event> {
         loop {
-            let signs = Signs { exit: self.exit.as_ref().map(AsFd::as_fd), orders: Some(self.orders.as_fd()) };
-            match self.flow.turn(signs, until) {
-                Ok(seen) if seen.exit => {
-                    self.exit = None;
-                    return Some(Event::Exited(await_exit(self.session)));
-                }
-                Ok(seen) if seen.orders => return self.orders.take().ok().map(Event::Told),
-                Ok(_) => {}
+            match self.wait_for_event(until) {
+                Ok(None) => {}
+                Ok(event) => return event,
                 Err(error) => {
                     self.log_failure("cannot wait for the command", Err(error));
                     thread::sleep(STOP_PAUSE);
@@ -363,6 +363,20 @@ impl Watch<'_> {
                 return None;
             }
         }
+    }
+
+    /// Waits once; that may end for nothing.
+    fn wait_for_event(&mut self, until: Option<Instant>) -> io::Result<Option<Event>> {
+        let orders = Watched::new(self.orders.as_fd(), Interest::Read);
+        let exit = self.exit.iter().map(|exit| Watched::new(exit.as_fd(), Interest::Read));
+        let mut watched: Vec<Watched<'_>> = [orders].into_iter().chain(exit).collect();
+        sys::poll(&mut watched, until.map(|until| until.saturating_duration_since(Instant::now())))?;
+        let is_told = watched[0].ready;
+        if watched.get(1).is_some_and(|exit| exit.ready) {
+            self.exit = None;
+            return Ok(Some(Event::Exited(await_exit(self.session))));
+        }
+        if is_told { self.orders.take().map(|order| Some(Event::Told(order))) } else { Ok(None) }
     }
 
     /// To be called once the leader is reaped: its number is in use then for as long as its session is.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::Setting;
 use super::command::Context;
-use super::flow::{Channel, Outgoing};
+use super::pump::{Channel, Outgoing};
 use crate::error::Error;
 use crate::launch;
 use crate::log;

@@ -1,12 +1,12 @@
 //! One try of a run: its steps in their order, what their ends mean together, and `finally`.
 //!
-//! `command` runs one command; `given` is what it gets, `flow` what flows, `stop` how it is ended.
+//! `command` runs one command; `given` is what it gets, `pump` what flows, `stop` how it is ended.
 
 mod command;
 mod environment;
-mod flow;
 mod given;
 mod hooks;
+mod pump;
 mod redaction;
 mod stop;
 

@@ -106,13 +106,13 @@ fn tasks_that_share_a_slot_share_its_waits_for_the_disk_and_none_copies_the_daem
 }
 
 #[test]
-fn a_command_that_runs_takes_one_thread() {
+fn a_command_that_runs_takes_two_threads() {
     let sandbox = Sandbox::new();
     let task = |number| format!("- {{name: task-{number}, schedule: '@start', command: [await, ~/go]}}\n");
     let tasks: String = (0..MANY).map(task).collect();
     let daemon = sandbox.daemon(&format!("max_concurrent_runs: {MANY}\ntasks:\n{tasks}"));
     daemon.wait_for_lines(MANY, &["run started"]);
-    eventually("a thread for each", || (threads_of(&daemon).len() == THREADS + MANY).then_some(()));
+    eventually("two threads for each", || (threads_of(&daemon).len() == THREADS + 2 * MANY).then_some(()));
     sandbox.signal("go");
     daemon.wait_for_lines(MANY, &["run ended", "outcome=success"]);
 }

@@ -191,6 +191,32 @@ fn a_log_that_nobody_reads_kills_nothing() {
     runs_without_a_log(Stdio::piped());
 }
 
+/// Each of its lines has something to be escaped, so none goes to the log together with others.
+#[test]
+fn a_command_whose_lines_nobody_reads_is_stopped_in_time_and_its_run_ends() {
+    let sandbox = Sandbox::new();
+    sandbox.config(
+        r#"
+tasks:
+  - name: t
+    schedule: "@start"
+    timeout: 1s
+    command: [sh, -c, 'echo $$ > ~/pid; exec yes "$(printf "\033")"']
+    hooks: {failure: [touch, ~/told]}
+"#,
+    );
+    let (reader, stderr) = std::io::pipe().expect("a pipe");
+    let mut command = sandbox.backupnizza(["backup.yaml"]);
+    let mut daemon = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("a daemon");
+    sandbox.await_file("told");
+    let pid = sandbox.read("pid").trim().parse().expect("a pid");
+    assert!(!is_alive(pid));
+    drop(reader);
+    crate::harness::signal(daemon.id(), "TERM");
+    let status = eventually("the daemon to end", || daemon.try_wait().expect("a child"));
+    assert_eq!(status.code(), Some(0));
+}
+
 #[test]
 fn a_log_that_is_full_kills_nothing() {
     if let Ok(full) = File::options().write(true).open("/dev/full") {

@@ -41,8 +41,8 @@ const ORDER: &[&str] = &[
 /// Where the bytes of a secret are looked at. A new place needs a reason and a line here.
 const EXPOSES: &[(&str, &str)] = &[
     ("output/patterns.rs", "what to look for in output"),
-    ("runner/flow.rs", "into a command's standard input or pipe"),
     ("runner/given.rs", "a variable's value"),
+    ("runner/pump.rs", "into a command's standard input or pipe"),
     ("secretbox/listener.rs", "to the holder of a token"),
     ("source/mod.rs", "what is odd about an answer"),
     ("source/tool.rs", "what a tool says beside it is shown without it"),

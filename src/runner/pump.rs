@@ -1,7 +1,7 @@
 //! What flows between the daemon and one command: its output here, its secrets there.
 //!
-//! Both are moved together with the wait for the command's end, and none of it is ever waited for
-//! alone, so neither a command that reads nothing nor one that prints without end holds anything up.
+//! One thread per command does both without ever waiting for one of them alone, so neither a
+//! command that reads nothing nor one that prints without end holds anything up.
 
 use std::io::{self, IoSlice, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -88,6 +88,9 @@ impl AsFd for Channel {
 pub struct Intake<'a> {
     output: PipeReader,
     redactor: Redactor,
+    /// Those that one read has brought.
+    lines: String,
+    /// May wait for a reader of the log, so it is called once for each read at most.
     sink: Box<dyn FnMut(&str) + Send + 'a>,
 }
 
@@ -114,80 +117,32 @@ impl Lookout<'_> {
     }
 }
 
-/// All that flows.
-pub struct Flow<'a> {
-    intake: Option<Intake<'a>>,
-    /// More output may come.
-    is_open: bool,
-    outgoing: Vec<Outgoing>,
-    lookout: Lookout<'a>,
-}
-
-/// What else is waited for.
-#[derive(Clone, Copy, Default)]
-pub struct Signs<'fd> {
-    /// The command's end.
-    pub exit: Option<BorrowedFd<'fd>>,
-    /// Something for the one who watches it.
-    pub orders: Option<BorrowedFd<'fd>>,
-}
-
-/// What of it has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    pub exit: bool,
-    pub orders: bool,
-}
-
-impl<'a> Flow<'a> {
-    pub fn new(intake: Option<Intake<'a>>, outgoing: Vec<Outgoing>, lookout: Lookout<'a>) -> Self {
-        Flow { is_open: intake.is_some(), intake, outgoing, lookout }
-    }
-
-    /// Waits until something can be moved, one of `signs` has come or `until` has passed, and moves what there is.
-    pub fn turn(&mut self, signs: Signs<'_>, until: Option<Instant>) -> io::Result<Seen> {
-        self.outgoing.retain_mut(Outgoing::advance);
-        let ready = self.wait(signs, until)?;
+/// Moves output in and secrets out until the command has ended, which `ended` tells by being
+/// closed from the other side, and then drains the output, for a while at most.
+pub fn run(mut intake: Option<Intake<'_>>, mut outgoing: Vec<Outgoing>, mut lookout: Lookout<'_>, ended: &PipeReader) {
+    let mut is_open = intake.is_some();
+    let mut drain_until: Option<Instant> = None;
+    while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
+        outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
+        let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
+        let over = &lookout.valid.over;
+        let Ok(ready) = wait(output, &outgoing, over, drain_until.is_none().then_some(ended), drain_until) else {
+            break;
+        };
         // Before anything more is read.
-        if ready.over && self.lookout.renew(self.intake.as_mut()) {
-            self.outgoing.clear();
+        if ready.over && lookout.renew(intake.as_mut()) {
+            outgoing.clear();
+        }
+        if ready.ended {
+            drain_until = Some(Instant::now() + DRAIN_TIME);
         }
         if ready.output {
-            self.is_open = self.intake.as_mut().is_some_and(Intake::read);
-        }
-        Ok(ready.seen)
-    }
-
-    /// The command has ended: takes in what it has printed, for a while at most, and passes on the last of it.
-    pub fn finish(mut self) {
-        self.outgoing.clear();
-        let until = Instant::now() + DRAIN_TIME;
-        while self.is_open && Instant::now() < until && self.turn(Signs::default(), Some(until)).is_ok() {}
-        if let Some(Intake { redactor, mut sink, .. }) = self.intake {
-            redactor.finish(&mut sink);
+            is_open = intake.as_mut().is_some_and(Intake::read);
         }
     }
-
-    fn wait(&self, signs: Signs<'_>, until: Option<Instant>) -> io::Result<Ready> {
-        let output = self.intake.as_ref().filter(|_| self.is_open).map(|intake| intake.output.as_fd());
-        let mut watched: Vec<Watched<'_>> = Vec::with_capacity(4 + self.outgoing.len());
-        watched.push(Watched::new(self.lookout.valid.over.as_fd(), Interest::Read));
-        let read = [output, signs.exit, signs.orders];
-        watched.extend(read.into_iter().flatten().map(|fd| Watched::new(fd, Interest::Read)));
-        watched.extend(self.outgoing.iter().map(|out| Watched::new(out.channel.as_fd(), Interest::Write)));
-        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-        sys::poll(&mut watched, timeout)?;
-        let mut ready = watched.iter().map(|item| item.ready);
-        let over = ready.next().unwrap_or(false);
-        let [output, exit, orders] = read.map(|fd| fd.is_some() && ready.next().unwrap_or(false));
-        Ok(Ready { over, output, seen: Seen { exit, orders } })
+    if let Some(Intake { redactor, mut sink, .. }) = intake {
+        redactor.finish(&mut sink);
     }
-}
-
-struct Ready {
-    over: bool,
-    output: bool,
-    seen: Seen,
 }
 
 impl<'a> Intake<'a> {
@@ -195,7 +150,14 @@ impl<'a> Intake<'a> {
         // So that it is never waited for: a command may open its end anew and take out what it has written. Of a pipe
         // that is open this cannot fail (fcntl(2)).
         let _ = sys::set_nonblocking(&output);
-        Intake { output, redactor, sink }
+        Intake { output, redactor, lines: String::new(), sink }
+    }
+
+    fn pass_on(&mut self) {
+        if !self.lines.is_empty() {
+            (self.sink)(&self.lines);
+            self.lines.clear();
+        }
     }
 
     /// Reads once what is there. False: there is no more.
@@ -203,12 +165,41 @@ impl<'a> Intake<'a> {
         match self.output.read(self.redactor.space()) {
             Ok(0) => false,
             Ok(count) => {
-                self.redactor.advance(count, &mut self.sink);
+                self.redactor.advance(count, &mut |lines: &str| self.lines.push_str(lines));
+                self.pass_on();
                 true
             }
             Err(error) => matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock),
         }
     }
+}
+
+struct Ready {
+    over: bool,
+    output: bool,
+    ended: bool,
+}
+
+fn wait(
+    output: Option<&PipeReader>,
+    outgoing: &[Outgoing],
+    over: &PipeReader,
+    ended: Option<&PipeReader>,
+    until: Option<Instant>,
+) -> io::Result<Ready> {
+    let mut watched: Vec<Watched<'_>> = Vec::with_capacity(3 + outgoing.len());
+    watched.push(Watched::new(over.as_fd(), Interest::Read));
+    watched.extend(output.map(|output| Watched::new(output.as_fd(), Interest::Read)));
+    watched.extend(ended.map(|ended| Watched::new(ended.as_fd(), Interest::Read)));
+    watched.extend(outgoing.iter().map(|outgoing| Watched::new(outgoing.channel.as_fd(), Interest::Write)));
+    let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+    sys::poll(&mut watched, timeout)?;
+    let mut ready = watched.iter().map(|item| item.ready);
+    Ok(Ready {
+        over: ready.next().unwrap_or(false),
+        output: output.is_some() && ready.next().unwrap_or(false),
+        ended: ended.is_some() && ready.next().unwrap_or(false),
+    })
 }
 
 #[cfg(test)]
