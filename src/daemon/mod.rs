@@ -247,13 +247,9 @@ fn serve_control(control: &Arc<control::listener::Listener>, reports: Sender<Rep
     })
 }
 
-/// Many times what the deepest of these threads needs. The C library keeps the stacks of threads that have ended for
-/// those to come, up to 40 MB in all, and taking one back from the kernel interrupts all processors.
-const STACK: usize = 512 * 1024;
-
 /// Starts a thread for `work`. False: there is none to be had, which is logged.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
-    let spawned = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
+    let spawned = thread::Builder::new().name(name.to_owned()).stack_size(runner::STACK).spawn(work);
     if let Err(error) = &spawned {
         log::error("cannot start a thread", &[("error", error)]);
     }

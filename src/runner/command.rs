@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::given::{self, Channels, Variable};
 use super::pump::{self, Intake, Lookout, Outgoing};
 use super::stop::{self, Ending, Listening, Order, Orders, STOP_PAUSE, StopSwitch};
-use super::{Setting, Spawned};
+use super::{STACK, Setting, Spawned};
 use crate::error::Error;
 use crate::launch::Frame;
 use crate::log::{self, Field};
@@ -98,7 +98,7 @@ pub fn run(
     let mut watch = Watch { session: spawned.pid, exit: Some(exit), orders: &orders, stop_policy, context };
     let end = thread::scope(|scope| {
         let pump = || pump::run(intake, outgoing, lookout, &ended_reader);
-        let end = match thread::Builder::new().spawn_scoped(scope, pump) {
+        let end = match thread::Builder::new().stack_size(STACK).spawn_scoped(scope, pump) {
             Ok(_) => Ok(watch.until_end(deadline)),
             Err(error) => {
                 let _ = stop::kill(spawned.pid);

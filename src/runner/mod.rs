@@ -31,6 +31,10 @@ pub use hooks::{Happening, Hook, call as call_hook, hooks_of_end};
 pub use redaction::Redaction;
 pub use stop::{Order as StopOrder, RunSwitch, StopSwitch, end_session, members};
 
+/// Of the threads of runs, in bytes: many times what the deepest needs. The C library keeps the stacks of threads that
+/// have ended for those to come, up to 40 MB in all, and taking one back from the kernel interrupts all processors.
+pub const STACK: usize = 512 * 1024;
+
 /// What all runs of a process share.
 pub struct Setting {
     pub plan: Arc<Plan>,
