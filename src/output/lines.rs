@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use super::words::{HIGH_BITS, WORD, below, equal, is_plain, words};
+
 /// The longest line, in bytes before escaping. What is longer is hardly meant to be read, and a command
 /// that never ends a line must not fill the memory.
 pub const LINE_MAX: usize = 16 * 1024;
@@ -134,37 +136,39 @@ fn valid_prefix(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).or_else(|error| std::str::from_utf8(&bytes[..error.valid_up_to()])).unwrap_or_default()
 }
 
-/// Whether `lines`, all of them whole, are short enough and have nothing that must be escaped. Such loops
-/// without an early end compile to vector instructions.
+/// Whether `lines`, all of them whole, are short enough and have nothing that must be escaped.
 fn shows_as_it_is(lines: &str) -> bool {
-    const CONTROL: u8 = 1;
-    const NOT_ASCII: u8 = 2;
     let bytes = lines.as_bytes();
-    let kind = |&byte: &u8| {
-        let control = ((byte < b' ') & (byte != b'\t') & (byte != b'\n')) | (byte == 0x7f);
-        (control as u8 * CONTROL) | ((byte >= 0x80) as u8 * NOT_ASCII)
-    };
-    let kinds = bytes.iter().fold(0, |kinds, byte| kinds | kind(byte));
-    if kinds & CONTROL != 0 || (kinds & NOT_ASCII != 0 && has_escaped_non_ascii(bytes)) {
+    let mut not_ascii = 0;
+    let no_control = words(bytes).all(|(_, word)| {
+        not_ascii |= word & HIGH_BITS;
+        is_plain(word) || controls(word) == 0
+    });
+    if !no_control || (not_ascii != 0 && has_escaped_non_ascii(bytes)) {
         return false;
     }
     // Two halves with a line feed each have no line over the limit between them.
     bytes.len() <= LINE_MAX || bytes.chunks(LINE_MAX / 2).all(|half| half.contains(&b'\n'))
 }
 
+/// The high bits of those bytes of `word` that are ASCII and must be escaped.
+fn controls(word: u64) -> u64 {
+    (below(word, b' ') & !equal(word, b'\t') & !equal(word, b'\n')) | equal(word, 0x7f)
+}
+
 /// As `is_escaped`, for the characters outside of ASCII in UTF-8 that ends with a line feed.
 fn has_escaped_non_ascii(bytes: &[u8]) -> bool {
-    let escaped = |[a, b, c]: [u8; 3]| {
-        let control = (a == 0xc2) & (b < 0xa0);
-        let letter_mark = (a == 0xd8) & (b == 0x9c);
-        let first = (a == 0xe2) & (b == 0x80) & matches!(c, 0x8e | 0x8f | 0xa8..=0xae);
-        let second = (a == 0xe2) & (b == 0x81) & matches!(c, 0xa6..=0xa9);
-        control | letter_mark | first | second
+    let is_escaped_at = |at: usize| match bytes.get(at..) {
+        Some([0xc2, second, ..]) => *second < 0xa0,
+        Some([0xd8, 0x9c, ..]) => true,
+        Some([0xe2, 0x80, 0x8e | 0x8f | 0xa8..=0xae, ..]) => true,
+        Some([0xe2, 0x81, 0xa6..=0xa9, ..]) => true,
+        _ => false,
     };
-    let seconds = bytes.get(1..).unwrap_or_default();
-    let thirds = bytes.get(2..).unwrap_or_default();
-    let triples = bytes.iter().zip(seconds).zip(thirds);
-    triples.fold(false, |found, ((&a, &b), &c)| found | escaped([a, b, c]))
+    words(bytes).any(|(at, word)| {
+        let may_begin = equal(word, 0xc2) | equal(word, 0xd8) | equal(word, 0xe2);
+        may_begin != 0 && (at..at + WORD).any(is_escaped_at)
+    })
 }
 
 /// Control characters but the tab, and what reorders or breaks a line of text without being seen.
@@ -211,6 +215,14 @@ mod tests {
             assert_eq!(shows_as_it_is(&format!("{c}\n")), !is_escaped(c), "{c:?}");
         }
     }
+
+    #[test]
+    fn it_does_so_wherever_the_character_stands() {
+        for (c, before) in ('\0'..'\u{2100}').filter(|&c| c != '\n').flat_map(|c| (1..18).map(move |n| (c, n))) {
+            assert_eq!(shows_as_it_is(&format!("{:before$}{c}\n", "")), !is_escaped(c), "{c:?} after {before}");
+        }
+    }
+
     #[test]
     fn a_line_over_the_limit_is_cut_among_others_too_and_one_at_the_limit_is_not() {
         for (before, len) in

@@ -9,6 +9,7 @@ mod lines;
 mod patterns;
 mod record;
 mod redactor;
+mod words;
 
 #[cfg(test)]
 mod fuzz;

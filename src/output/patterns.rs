@@ -287,13 +287,11 @@ impl Tables {
     fn next_sample(&self, text: &[u8], mut at: usize) -> Option<(usize, u8)> {
         // Four at a time while there is text for them.
         while let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<{ 4 * STRIDE }>()) {
-            let offsets = [0, 1, 2, 3].map(|n| {
-                let piece = [block[n * STRIDE], block[n * STRIDE + 1], block[n * STRIDE + 2], block[n * STRIDE + 3]];
-                self.filter[self.filter_place(u32::from_le_bytes(piece))]
-            });
-            if offsets != [0; 4] {
-                let n = offsets.iter().position(|&mask| mask != 0)?;
-                return Some((at + n * STRIDE, offsets[n]));
+            let (pieces, _) = block.as_chunks::<STRIDE>();
+            let offsets = |n: usize| self.filter[self.filter_place(u32::from_le_bytes(pieces[n]))];
+            if offsets(0) | offsets(1) | offsets(2) | offsets(3) != 0 {
+                let n = (0..4).find(|&n| offsets(n) != 0)?;
+                return Some((at + n * STRIDE, offsets(n)));
             }
             at += 4 * STRIDE;
         }
@@ -308,6 +306,7 @@ impl Tables {
     }
 
     /// Where the filter keeps a piece; a fourth byte is ignored.
+    #[inline(always)]
     fn filter_place(&self, piece: u32) -> usize {
         ((piece << 8).wrapping_mul(0x9E37_79B1) >> self.filter_shift) as usize
     }

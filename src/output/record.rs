@@ -1,5 +1,6 @@
 //! What becomes of finished lines: `output: log | on_failure | discard`, and the last ones for hooks.
 
+use super::words::count_line_feeds;
 use crate::plan::OutputMode;
 
 /// What hooks get on standard input: so many lines, in so many bytes.
@@ -25,6 +26,7 @@ pub struct Record {
     /// The last lines, each with its line feed; up to twice the limit, so that dropping is seldom.
     kept: String,
     kept_max: usize,
+    /// How many lines `on_failure` could not hold.
     dropped: usize,
 }
 
@@ -59,7 +61,9 @@ impl Record {
         let too_many = bytes.len() - self.kept_max;
         let Some(end) = bytes[too_many..].iter().position(|&byte| byte == b'\n') else { return };
         let from = too_many + end + 1;
-        self.dropped += count_lines(&bytes[..from]);
+        if self.mode == OutputMode::OnFailure {
+            self.dropped += count_line_feeds(&bytes[..from]);
+        }
         self.kept.drain(..from);
     }
 
@@ -91,12 +95,6 @@ impl Record {
 
 fn tells_of_error(line: &str) -> bool {
     line.contains("Fatal:") || line.as_bytes().windows(5).any(|part| part.eq_ignore_ascii_case(b"error"))
-}
-
-/// Counts in parts so short that a byte can count them, which compiles to vector instructions.
-fn count_lines(text: &[u8]) -> usize {
-    let count = |part: &[u8]| part.iter().map(|&byte| (byte == b'\n') as u8).sum::<u8>() as usize;
-    text.chunks(u8::MAX as usize).map(count).sum()
 }
 
 /// Where the last lines of `text` begin: at most `lines` of them in at most `bytes`, but at least one.
