@@ -29,6 +29,38 @@ pub fn now() -> Now {
     Now { wall: Utc::now(), boot: crate::sys::boot_clock(), awake: crate::sys::awake_clock() }
 }
 
+/// All clocks as the system counts them, in nanoseconds: for who only compares them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticks {
+    /// Since 1970.
+    pub wall: i64,
+    pub boot: i64,
+    pub awake: i64,
+}
+
+impl Ticks {
+    /// Reads all clocks.
+    pub fn read() -> Ticks {
+        let [wall, boot, awake] = [crate::sys::wall_clock(), crate::sys::boot_clock(), crate::sys::awake_clock()];
+        Ticks { wall: nanos(wall), boot: nanos(boot), awake: nanos(awake) }
+    }
+}
+
+impl From<Now> for Ticks {
+    fn from(now: Now) -> Ticks {
+        let wall = now.wall.timestamp_nanos_opt().unwrap_or(NANOS_MAX);
+        Ticks { wall: wall.clamp(0, NANOS_MAX), boot: nanos(now.boot), awake: nanos(now.awake) }
+    }
+}
+
+/// So far from the largest number that a few can be added; over 70 years.
+pub const NANOS_MAX: i64 = i64::MAX / 4;
+
+/// A duration as a number, or the most that can be counted.
+pub fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(NANOS_MAX)
+}
+
 /// The zone in which schedules are meant and times are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Zone {

@@ -8,9 +8,9 @@ use super::alarms::Alarms;
 use super::book::Book;
 use super::due::Due;
 use super::queues::{Locks, Turns};
-use super::slots::{AHEAD, Slots, fingerprint, nanos, offset, shift};
+use super::slots::{AHEAD, Slots, fingerprint, offset, shift};
 use super::{Action, Agenda, Ended, Entry, FileLocks, Notice};
-use crate::clock::{Now, Zone};
+use crate::clock::{Now, Zone, nanos};
 use crate::ledger::{Cause, Record, Started, State, TaskState};
 use crate::outcome::{Outcome, RunId};
 use crate::plan::{Plan, SecretId, Task, TaskId};
@@ -43,7 +43,7 @@ impl Agenda {
             book: Book::default(),
             wall_alarms: Alarms::new(plan.tasks().len()),
             boot_alarms: Alarms::new(plan.tasks().len()),
-            clocks: now,
+            clocks: now.into(),
             closing: false,
             work: VecDeque::new(),
             actions: Vec::new(),

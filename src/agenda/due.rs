@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use super::queues::Ticket;
 use super::run::{Active, Phase};
-use super::slots::{AHEAD, Boot, SECOND, between, nanos, shift};
+use super::slots::{AHEAD, Boot, SECOND, between, shift};
 use super::{Action, Agenda, Entry, FileLocks, ManualAnswer, Notice, Refusal, Wait};
-use crate::clock::Now;
+use crate::clock::{Now, nanos};
 use crate::ledger::{Cause, Due as RecordedDue, Record, Started};
 use crate::outcome::{Outcome, SkipReason};
 use crate::plan::{Missed, Overlap, SecretId, Step, Task, TaskId};

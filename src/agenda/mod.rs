@@ -31,6 +31,7 @@ mod begin;
 mod book;
 mod due;
 mod queues;
+mod rest;
 mod run;
 #[cfg(test)]
 mod simulation;
@@ -45,7 +46,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::clock::Now;
+use crate::clock::{Now, Ticks, nanos};
 use crate::ledger::{Cause, Record};
 use crate::outcome::{Outcome, RunId};
 use crate::plan::{LockRequest, Missed, Plan, SecretId, Task, TaskId};
@@ -53,8 +54,11 @@ use alarms::Alarms;
 use book::Book;
 use due::{Due, Stage};
 use queues::{Locks, Turns};
+use rest::departure;
 use run::{Active, Phase};
-use slots::{AHEAD, Boot, SECOND, Slots, between, nanos, shift};
+use slots::{AHEAD, Boot, SECOND, Slots, between, shift};
+
+pub use rest::Rest;
 
 /// The wall clock was set if it departs from the boot clock by more than this between two looks at them.
 const JUMP: Boot = 60 * SECOND;
@@ -292,7 +296,8 @@ pub struct Agenda {
     book: Book,
     wall_alarms: Alarms<DateTime<Utc>>,
     boot_alarms: Alarms<Boot>,
-    clocks: Now,
+    /// As they read at the last look.
+    clocks: Ticks,
     closing: bool,
     /// Tasks to look at before the present event is done with.
     work: VecDeque<TaskId>,
@@ -345,15 +350,17 @@ impl Agenda {
         Some(Duration::from_nanos(wake.max(0) as u64))
     }
 
-    /// Whether a `Tick` would bring anything. Most looks at the clocks bring nothing, and may end here.
-    pub fn glance(&mut self, now: Now) -> bool {
-        let (slept, jumped) = departure(self.clocks, now);
-        let is_due = self.next_wake(now).is_some_and(|wake| wake.is_zero());
-        let brings_something = slept >= SLEEP || jumped.abs() >= JUMP || is_due;
-        if !brings_something {
-            self.clocks = now;
-        }
-        brings_something
+    /// To rest as long as no event comes, and at most `longest`; see `Rest::look`.
+    pub fn rest(&self, now: Now, longest: Option<Duration>) -> Rest {
+        let wall_alarm = self.wall_alarms.first().and_then(|time| time.timestamp_nanos_opt());
+        let by_boot = self.boot_alarms.first().into_iter().chain(self.book.wakes_at());
+        let boot_alarm = by_boot.chain(longest.map(|longest| nanos(now.boot).saturating_add(nanos(longest)))).min();
+        Rest::new(self.clocks, wall_alarm, boot_alarm)
+    }
+
+    /// An event has come, or `Rest::look` has found that one must.
+    pub fn end_rest(&mut self, rest: &Rest) {
+        self.clocks = rest.last();
     }
 
     /// After `Shutdown`: whether nothing runs any more and all that could be recorded is.
@@ -479,8 +486,8 @@ impl Agenda {
 
     /// Compares the clocks with each other and with the last look at them.
     fn observe(&mut self, now: Now) {
-        let last = mem::replace(&mut self.clocks, now);
-        let (slept, jumped) = departure(last, now);
+        let last = mem::replace(&mut self.clocks, now.into());
+        let (slept, jumped) = departure(last, self.clocks);
         if slept >= SLEEP {
             self.say(Notice::Slept { seconds: (slept / SECOND) as u64 });
             self.delay_again(now);
@@ -582,11 +589,4 @@ impl Entry {
             Stage::Turn { .. } => Wait::Turn,
         }
     }
-}
-
-/// How long the machine slept between two looks at the clocks, and how far the wall clock was set.
-fn departure(last: Now, now: Now) -> (Boot, Boot) {
-    let passed = nanos(now.boot) - nanos(last.boot);
-    let slept = passed - (nanos(now.awake) - nanos(last.awake));
-    (slept, between(last.wall, now.wall) - passed)
 }

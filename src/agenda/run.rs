@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use super::due::{Due, Stage};
 use super::queues::Ticket;
-use super::slots::{Boot, SECOND, nanos};
+use super::slots::{Boot, SECOND};
 use super::{Action, Agenda, Ended, Notice, StopWhy, Try, Wait};
-use crate::clock::Now;
+use crate::clock::{Now, nanos};
 use crate::ledger::{Cause, Record};
 use crate::outcome::{Outcome, RunId};
 use crate::plan::TaskId;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::clock::{Now, Zone};
+use crate::clock::{NANOS_MAX, Now, Zone, nanos};
 use crate::ledger::{FUTURE_MAX, TaskState};
 use crate::schedule::{Calendars, Schedule};
 
@@ -21,15 +21,10 @@ pub const AHEAD: Boot = SECOND;
 /// A slot that is noticed at most this late is on time; every other one was missed.
 const ON_TIME: Boot = 120 * SECOND;
 
-/// Nanoseconds of `duration`, or the most that can be counted.
-pub fn nanos(duration: Duration) -> Boot {
-    Boot::try_from(duration.as_nanos()).unwrap_or(Boot::MAX / 4)
-}
-
 /// From `from` to `to`, in nanoseconds, or the most that can be counted (over 70 years).
 pub fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Boot {
     let delta = to - from;
-    let most = Boot::MAX / 4;
+    let most = NANOS_MAX;
     delta.num_nanoseconds().unwrap_or(if delta > TimeDelta::zero() { most } else { -most }).clamp(-most, most)
 }
 

@@ -33,7 +33,7 @@ const SMALL_MAP: usize = 16;
 pub const PIECE_MIN: usize = 16 << 10;
 
 /// A longer text, in bytes, is worth a thread, which leaves a heap of its own behind.
-const ALONE_MAX: usize = 256 << 10;
+const ALONE_MAX: usize = 32 << 10;
 
 /// A value and where it stands: its number in the order of the file.
 #[derive(Debug)]

@@ -1,7 +1,9 @@
 //! The one thread that holds the agenda and acts on what it says; all others only report to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ffi::CString;
 use std::mem;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,7 +18,7 @@ use super::records::Records;
 use super::secrets::Keeper;
 use super::{Report, available, guarded, locked, spawn, words};
 use crate::agenda::{self, Action, Agenda, Ended, Event};
-use crate::clock;
+use crate::clock::{self, Now, Ticks};
 use crate::error::Error;
 use crate::file_locks::{self, Held, NotTaken, Wanted};
 use crate::ledger::{self, Ledger};
@@ -66,7 +68,6 @@ pub struct Scheduler {
     socket_is_gone: bool,
     /// Runs for which launchers are to be made ready.
     starts_soon: usize,
-    at_rest: bool,
     closing: bool,
 }
 
@@ -120,7 +121,6 @@ impl Scheduler {
             notifier,
             socket_is_gone: false,
             starts_soon: 0,
-            at_rest: false,
             closing: false,
         };
         scheduler.tell_of_start();
@@ -149,25 +149,37 @@ impl Scheduler {
         self.records.finish();
     }
 
-    /// Waits for a report, or until something is to be done. A daemon at rest only glances at the clocks meanwhile, so
-    /// that it needs little memory and time.
+    /// Waits for a report, or until something is to be done.
     fn await_report(&mut self, inbox: &Receiver<Report>) -> Result<Report, RecvTimeoutError> {
-        loop {
-            let (wake, longest) = (self.next_wake(), self.longest_wait());
-            let report = inbox.recv_timeout(wake.min(longest));
-            let is_timeout = matches!(report, Err(RecvTimeoutError::Timeout));
-            let in_vain = is_timeout && !self.closing && wake > longest.max(SOON);
-            if !in_vain {
-                self.at_rest = false;
-            } else if !self.at_rest {
-                self.at_rest = true;
-                self.setting.launchers.dismiss();
-                sys::give_back_memory();
+        let wake = self.next_wake().unwrap_or(Duration::MAX);
+        let longest = if self.closing { LOOK_AT_HOOKS } else { AT_REST_AFTER };
+        let report = inbox.recv_timeout(wake.min(longest));
+        let is_in_vain = matches!(report, Err(RecvTimeoutError::Timeout)) && !self.closing && wake > SOON;
+        if is_in_vain { self.rest(inbox) } else { report }
+    }
+
+    /// As `await_report`, for a daemon at rest: it only looks at the clocks meanwhile, and whether its socket is there,
+    /// so that it needs little memory and time.
+    fn rest(&mut self, inbox: &Receiver<Report>) -> Result<Report, RecvTimeoutError> {
+        self.setting.launchers.dismiss();
+        let socket = CString::new(self.setting.socket.as_os_str().as_bytes()).ok().filter(|_| !self.socket_is_gone);
+        let now = clock::now();
+        let mut rest = self.agenda.rest(now, self.next_wake_of_others(now));
+        let mut left = rest.look(now.into());
+        // Right before the wait, so that what leads there is given back too.
+        sys::give_back_memory();
+        let report = loop {
+            let Some(longest) = left else { break Err(RecvTimeoutError::Timeout) };
+            match inbox.recv_timeout(longest.min(LOOK_AT_CLOCK)) {
+                Err(RecvTimeoutError::Timeout) => {
+                    let is_lost = socket.as_ref().is_some_and(|socket| !sys::is_there(socket));
+                    left = rest.look(Ticks::read()).filter(|_| !is_lost);
+                }
+                report => break report,
             }
-            if !in_vain || self.agenda.glance(clock::now()) || self.is_socket_lost() {
-                return report;
-            }
-        }
+        };
+        self.agenda.end_rest(&rest);
+        report
     }
 
     /// On a report, or on the time that has passed without one.
@@ -266,21 +278,15 @@ impl Scheduler {
     }
 
     /// How long until something is to be done, should no report come before.
-    fn next_wake(&self) -> Duration {
+    fn next_wake(&self) -> Option<Duration> {
         let now = clock::now();
-        let wakes = self.agenda.next_wake(now).into_iter().chain(self.health.next_alarm(now.wall));
-        let wakes = wakes.chain(self.notifier.next_beat());
-        let wakes = wakes.chain(self.metrics.as_ref().and_then(MetricsFile::wakes_in));
-        wakes.min().unwrap_or(Duration::MAX)
+        self.agenda.next_wake(now).into_iter().chain(self.next_wake_of_others(now)).min()
     }
 
-    /// After how long to look around all the same.
-    fn longest_wait(&self) -> Duration {
-        match self.at_rest {
-            _ if self.closing => LOOK_AT_HOOKS,
-            true => LOOK_AT_CLOCK,
-            false => AT_REST_AFTER,
-        }
+    /// As `next_wake`, of all but the agenda.
+    fn next_wake_of_others(&self, now: Now) -> Option<Duration> {
+        let wakes = self.health.next_alarm(now.wall).into_iter().chain(self.notifier.next_beat());
+        wakes.chain(self.metrics.as_ref().and_then(MetricsFile::wakes_in)).min()
     }
 
     fn signalled(&mut self) {

@@ -84,11 +84,16 @@ pub fn awake_clock() -> Duration {
     clock(libc::CLOCK_MONOTONIC)
 }
 
+/// Time since 1970; a clock that was set before reads 1970.
+pub fn wall_clock() -> Duration {
+    clock(libc::CLOCK_REALTIME)
+}
+
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` outlives the call, and both clocks always exist.
     unsafe { libc::clock_gettime(id, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
 /// Whether more than owner, group and others have permissions of their own on the file at `path` (acl(5)).

@@ -62,11 +62,16 @@ pub fn awake_clock() -> Duration {
     clock(libc::CLOCK_UPTIME_RAW)
 }
 
+/// Time since 1970; a clock that was set before reads 1970.
+pub fn wall_clock() -> Duration {
+    clock(libc::CLOCK_REALTIME)
+}
+
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` outlives the call, and both clocks always exist.
     unsafe { libc::clock_gettime(id, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
 /// Access lists here have nothing to do with the group's permission, which is all that this is asked for.

@@ -5,7 +5,6 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod gnu {
     use std::ffi::c_void;
-    use std::ptr;
 
     /// One heap for all threads (mallopt(3)): each thread's own would keep pages that nobody uses.
     pub fn share_one_heap() {
@@ -14,32 +13,40 @@ mod gnu {
     }
 
     /// Gives back what only the last events needed: free pages of the heap (malloc_trim(3)), and the pages of the program
-    /// that it ran through.
+    /// that it ran through. Those of what it runs from here on are read again, from the kernel's cache.
     pub fn give_back_memory() {
+        let mut segments = Segments::default();
+        // SAFETY: the callback is called before this returns, with the exclusive pointer that is handed over here.
+        unsafe { libc::dl_iterate_phdr(Some(note_segments), (&raw mut segments).cast()) };
         // SAFETY: malloc_trim takes an integer, and touches free memory alone.
         unsafe { libc::malloc_trim(0) };
-        // SAFETY: the callback is called before this returns, and takes no data.
-        unsafe { libc::dl_iterate_phdr(Some(forget_pages), ptr::null_mut()) };
+        for (start, len) in segments {
+            // SAFETY: a segment that was mapped from the file without leave to write holds what the file holds, so
+            // each byte reads the same again (madvise(2)). Relocated pages belong to segments with it, and are not
+            // among these.
+            unsafe { libc::madvise(start as *mut c_void, len, libc::MADV_DONTNEED) };
+        }
     }
 
-    /// Lets go of the pages of the program's own segments that nobody can have written to: the kernel reads those that
-    /// are needed again from the file, most likely out of its cache (madvise(2)). The program comes first in the list
-    /// (dl_iterate_phdr(3)), and 1 ends it.
-    unsafe extern "C" fn forget_pages(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> libc::c_int {
-        // SAFETY: the C library hands over a valid entry, whose headers live as long as the program.
-        let (base, headers) = unsafe {
+    /// The first bytes and the lengths of segments that nobody can write to, as many as a program has.
+    type Segments = [(usize, usize); 4];
+
+    /// The program comes first in the list (dl_iterate_phdr(3)), and 1 ends it.
+    unsafe extern "C" fn note_segments(info: *mut libc::dl_phdr_info, _: usize, segments: *mut c_void) -> libc::c_int {
+        // SAFETY: the C library hands over a valid entry, whose headers live as long as the program, and the pointer
+        // that it was given.
+        let (base, headers, segments) = unsafe {
             let info = &*info;
-            (info.dlpi_addr, std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
+            let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+            (info.dlpi_addr as usize, headers, &mut *segments.cast::<Segments>())
         };
         // SAFETY: sysconf takes an integer.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
-        for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0)
-        {
-            let start = (base + header.p_vaddr) / page * page;
-            let end = base + header.p_vaddr + header.p_memsz;
-            // SAFETY: a segment that was mapped from the file without leave to write holds what the file holds, so
-            // each byte reads the same again. Relocated pages belong to segments with it, and are not among these.
-            unsafe { libc::madvise(start as *mut c_void, (end - start) as usize, libc::MADV_DONTNEED) };
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
+        for (segment, header) in segments.iter_mut().zip(loaded) {
+            let first = base + header.p_vaddr as usize;
+            let start = first / page * page;
+            *segment = (start, first + header.p_memsz as usize - start);
         }
         1
     }

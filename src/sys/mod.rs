@@ -47,7 +47,7 @@ pub use memory::{give_back_memory, share_one_heap};
 pub use os::{
     LauncherImage, OpenProgram, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
     give_pipe, has_access_list, is_in_use, machine_id, pass_on, peer, pids, process, send_signal_in_session,
-    socket_address, start_of, was_given, watch_exit,
+    socket_address, start_of, wall_clock, was_given, watch_exit,
 };
 pub use process::{
     ExitKind, Process, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
@@ -56,7 +56,14 @@ pub use process::{
 pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, terminal_width, wait_for_line};
 pub use user::{User, become_user, effective_uid, group_is_private, groups_of};
 
+use std::ffi::CStr;
 use std::io;
+
+/// Whether there is a file at `path` (access(2)); less than `Path::exists` needs for it.
+pub fn is_there(path: &CStr) -> bool {
+    // SAFETY: a C string, which is only read.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
+}
 
 /// The result of a system call that reports failure by -1 and `errno`.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

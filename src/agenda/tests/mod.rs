@@ -115,13 +115,16 @@ impl World {
         let mut idle_wakes = 0;
         while self.now.boot < end {
             let wake = self.agenda.next_wake(self.now).unwrap_or(Duration::MAX);
+            let mut rest = self.agenda.rest(self.now, None);
             idle_wakes = if wake.is_zero() { idle_wakes + 1 } else { 0 };
             assert!(idle_wakes < 3, "it wants to be woken at once for ever");
             let step = wake.min(Duration::from_secs(30)).min(end - self.now.boot);
             self.now.boot += step;
             self.now.awake += step;
             self.now.wall += TimeDelta::from_std(step).expect("short");
-            if self.agenda.glance(self.now) {
+            let goes_on = rest.look(self.now.into()).is_some();
+            self.agenda.end_rest(&rest);
+            if !goes_on {
                 self.event(Event::Tick);
             }
         }
