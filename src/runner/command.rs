@@ -2,8 +2,8 @@
 //!
 //! This thread waits for the process's end and for orders, both at once, and alone signals, then
 //! revokes the tokens, and only then reaps. So a token never outlives the number of its session, and
-//! no signal ever reaches a process that was not meant. What flows has a thread of its own, since it
-//! may have to wait for a reader of the log.
+//! no signal ever reaches a process that was not meant. What flows has a thread of its own once there
+//! is something, since it may have to wait for a reader of the log.
 
 use std::fs::File;
 use std::io::{self, PipeReader};
@@ -15,9 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::given::{self, Channels, Variable};
-use super::pump::{self, Intake, Lookout, Outgoing};
+use super::pump::{Flow, Intake, Lookout, Outgoing, Pump};
 use super::stop::{self, Ending, Listening, Order, Orders, STOP_PAUSE, StopSwitch};
-use super::{STACK, Setting, Spawned};
+use super::{Setting, Spawned};
 use crate::error::Error;
 use crate::launch::Frame;
 use crate::log::{self, Field};
@@ -79,9 +79,7 @@ pub fn run(
     deadline: Option<Instant>,
     switches: &[&StopSwitch],
 ) -> Result<End, Error> {
-    let no_pipe = |error: io::Error| Error::new("pipe", error);
-    let orders = Orders::new().map_err(no_pipe)?;
-    let (ended_reader, ended_writer) = io::pipe().map_err(no_pipe)?;
+    let orders = Orders::new().map_err(|error| Error::new("pipe", error))?;
     let _listening: Vec<Listening<'_>> = switches.iter().map(|switch| switch.listen(&orders)).collect();
     let program = check_program(setting, step, context)?;
     // Before any secret is given, so that no wiping of it goes unheard; not before, as it holds all of them.
@@ -95,26 +93,25 @@ pub fn run(
         }),
     };
     let lookout = Lookout { redaction: &setting.redaction, valid, has_secrets: step.secrets().next().is_some() };
-    let mut watch = Watch { session: spawned.pid, exit: Some(exit), orders: &orders, stop_policy, context };
+    let flow = Flow { intake, outgoing, lookout };
     let end = thread::scope(|scope| {
-        let pump = || pump::run(intake, outgoing, lookout, &ended_reader);
-        let end = match thread::Builder::new().stack_size(STACK).spawn_scoped(scope, pump) {
-            Ok(_) => Ok(watch.until_end(deadline)),
-            Err(error) => {
-                let _ = stop::kill(spawned.pid);
-                Err(Error::new(program_name(setting, step), format!("cannot be watched, so it was ended: {error}")))
-            }
-        };
+        let pump = Pump::new(scope, flow);
+        let mut watch = Watch { session: spawned.pid, exit: Some(exit), orders: &orders, pump, stop_policy, context };
+        let end = watch.until_end(deadline);
+        if end.is_err() {
+            let _ = stop::kill(spawned.pid);
+        }
         setting.secretbox.revoke(spawned.pid);
         reap(child);
         if end.as_ref().is_ok_and(|end| end.cut.is_none()) {
             watch.tell_of_survivors();
         }
-        drop(ended_writer);
+        watch.pump.finish();
         end
     });
     (setting.record_ended)(&spawned);
-    end
+    let unwatched = |error: io::Error| format!("cannot be watched, so it was ended: {error}");
+    end.map_err(|error| Error::new(program_name(setting, step), unwatched(error)))
 }
 
 fn program_name<'a>(setting: &'a Setting, step: &Step) -> &'a str {
@@ -264,11 +261,12 @@ fn default_stdin(streams: &Streams<'_>) -> Result<OwnedFd, Error> {
 }
 
 /// A command that runs.
-struct Watch<'a> {
+struct Watch<'a, 'scope, 'env> {
     session: i32,
     /// `None` once it has ended.
     exit: Option<OwnedFd>,
     orders: &'a Orders,
+    pump: Pump<'scope, 'env>,
     stop_policy: StopPolicy,
     context: &'a Context,
 }
@@ -279,6 +277,8 @@ const CANNOT_SIGNAL: &str = "cannot signal the command's processes";
 enum Event {
     Told(Order),
     Exited(ExitKind),
+    /// There was no thread for what flows.
+    PumpFailed(io::Error),
 }
 
 /// Why waiting for a command came to an end.
@@ -286,21 +286,23 @@ enum Awaited {
     Exit(ExitKind),
     Cut(Cut),
     Kill,
+    PumpFailed(io::Error),
 }
 
-impl Watch<'_> {
-    /// Waits until the command has ended, by itself or because it was made to.
-    fn until_end(&mut self, deadline: Option<Instant>) -> End {
+impl Watch<'_, '_, '_> {
+    /// Waits until the command has ended, by itself or because it was made to. An error means that it may not have.
+    fn until_end(&mut self, deadline: Option<Instant>) -> io::Result<End> {
         match self.wait(deadline) {
-            Awaited::Exit(exit) => End { exit, cut: None },
+            Awaited::Exit(exit) => Ok(End { exit, cut: None }),
             Awaited::Cut(cut) => {
                 self.tell_of_stop(cut);
-                End { exit: self.stop(Ending::new(self.session, self.stop_policy)), cut: Some(cut) }
+                Ok(End { exit: self.stop(Ending::new(self.session, self.stop_policy)), cut: Some(cut) })
             }
             Awaited::Kill => {
                 let at_once = StopPolicy { grace: Duration::ZERO, ..self.stop_policy };
-                End { exit: self.stop(Ending::new(self.session, at_once)), cut: Some(Cut::Ordered) }
+                Ok(End { exit: self.stop(Ending::new(self.session, at_once)), cut: Some(Cut::Ordered) })
             }
+            Awaited::PumpFailed(error) => Err(error),
         }
     }
 
@@ -313,6 +315,7 @@ impl Watch<'_> {
                 Some(Event::Told(Order::Forward(signal))) => {
                     self.log_failure(CANNOT_SIGNAL, stop::forward(self.session, signal));
                 }
+                Some(Event::PumpFailed(error)) => return Awaited::PumpFailed(error),
                 None => return Awaited::Cut(Cut::Timeout),
             }
         }
@@ -327,7 +330,7 @@ impl Watch<'_> {
             match self.next_event(Some(now + STOP_PAUSE)) {
                 Some(Event::Exited(kind)) => exit = Some(kind),
                 Some(Event::Told(Order::Kill)) => ending.kill_from(now),
-                Some(Event::Told(_)) | None => {}
+                Some(Event::Told(_) | Event::PumpFailed(_)) | None => {}
             }
             if let Some(exit) = exit
                 && self.is_over(ending.has_failed(now))
@@ -369,14 +372,19 @@ impl Watch<'_> {
     fn wait_for_event(&mut self, until: Option<Instant>) -> io::Result<Option<Event>> {
         let orders = Watched::new(self.orders.as_fd(), Interest::Read);
         let exit = self.exit.iter().map(|exit| Watched::new(exit.as_fd(), Interest::Read));
-        let mut watched: Vec<Watched<'_>> = [orders].into_iter().chain(exit).collect();
+        let mut watched: Vec<Watched<'_>> = [orders].into_iter().chain(exit).chain(self.pump.calls()).collect();
         sys::poll(&mut watched, until.map(|until| until.saturating_duration_since(Instant::now())))?;
-        let is_told = watched[0].ready;
-        if watched.get(1).is_some_and(|exit| exit.ready) {
+        let mut ready = watched.iter().map(|item| item.ready);
+        let is_told = ready.next().unwrap_or(false);
+        if self.exit.is_some() && ready.next().unwrap_or(false) {
             self.exit = None;
             return Ok(Some(Event::Exited(await_exit(self.session))));
         }
-        if is_told { self.orders.take().map(|order| Some(Event::Told(order))) } else { Ok(None) }
+        let is_pump_called = ready.any(|is_ready| is_ready);
+        if is_told {
+            return self.orders.take().map(|order| Some(Event::Told(order)));
+        }
+        Ok(if is_pump_called { self.pump.run().err().map(Event::PumpFailed) } else { None })
     }
 
     /// To be called once the leader is reaped: its number is in use then for as long as its session is.

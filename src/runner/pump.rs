@@ -1,14 +1,18 @@
 //! What flows between the daemon and one command: its output here, its secrets there.
 //!
 //! One thread per command does both without ever waiting for one of them alone, so neither a
-//! command that reads nothing nor one that prints without end holds anything up.
+//! command that reads nothing nor one that prints without end holds anything up. There is none
+//! before there is something to do: most secrets fit into their pipes, and many commands are silent.
 
 use std::io::{self, IoSlice, PipeReader, PipeWriter, Read, Write};
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+use super::STACK;
 use super::redaction::{Redaction, Valid};
 use crate::output::Redactor;
 use crate::plan::Wrap;
@@ -117,31 +121,86 @@ impl Lookout<'_> {
     }
 }
 
-/// Moves output in and secrets out until the command has ended, which `ended` tells by being
-/// closed from the other side, and then drains the output, for a while at most.
-pub fn run(mut intake: Option<Intake<'_>>, mut outgoing: Vec<Outgoing>, mut lookout: Lookout<'_>, ended: &PipeReader) {
-    let mut is_open = intake.is_some();
-    let mut drain_until: Option<Instant> = None;
-    while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
-        outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
-        let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
-        let over = &lookout.valid.over;
-        let Ok(ready) = wait(output, &outgoing, over, drain_until.is_none().then_some(ended), drain_until) else {
-            break;
-        };
-        // Before anything more is read.
-        if ready.over && lookout.renew(intake.as_mut()) {
-            outgoing.clear();
+/// All that flows.
+pub struct Flow<'a> {
+    pub intake: Option<Intake<'a>>,
+    pub outgoing: Vec<Outgoing>,
+    pub lookout: Lookout<'a>,
+}
+
+impl Flow<'_> {
+    fn output(&self) -> Option<&PipeReader> {
+        self.intake.as_ref().map(|intake| &intake.output)
+    }
+
+    /// Moves output in and secrets out until the command has ended, which `ended` tells by being closed from the other
+    /// side (`None`: it has), and then drains the output, for a while at most.
+    fn run(self, ended: Option<PipeReader>) {
+        let Flow { mut intake, mut outgoing, mut lookout } = self;
+        let mut is_open = intake.is_some();
+        let mut drain_until = ended.is_none().then(|| Instant::now() + DRAIN_TIME);
+        while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
+            outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
+            let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
+            let ended = ended.as_ref().filter(|_| drain_until.is_none());
+            let Ok(ready) = wait(output, &outgoing, &lookout.valid.over, ended, drain_until) else {
+                break;
+            };
+            // Before anything more is read.
+            if ready.over && lookout.renew(intake.as_mut()) {
+                outgoing.clear();
+            }
+            if ready.ended {
+                drain_until = Some(Instant::now() + DRAIN_TIME);
+            }
+            if ready.output {
+                is_open = intake.as_mut().is_some_and(Intake::read);
+            }
         }
-        if ready.ended {
-            drain_until = Some(Instant::now() + DRAIN_TIME);
-        }
-        if ready.output {
-            is_open = intake.as_mut().is_some_and(Intake::read);
+        if let Some(Intake { redactor, mut sink, .. }) = intake {
+            redactor.finish(&mut sink);
         }
     }
-    if let Some(Intake { redactor, mut sink, .. }) = intake {
-        redactor.finish(&mut sink);
+}
+
+/// Who moves it: nobody yet, or a thread.
+pub struct Pump<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    /// As long as there is no thread.
+    flow: Option<Flow<'scope>>,
+    /// Closed to tell the thread that the command has ended.
+    until_end: Option<PipeWriter>,
+}
+
+impl<'scope, 'env> Pump<'scope, 'env> {
+    /// Gives the command what it takes at once.
+    pub fn new(scope: &'scope Scope<'scope, 'env>, mut flow: Flow<'scope>) -> Self {
+        flow.outgoing.retain_mut(Outgoing::advance);
+        Pump { scope, flow: Some(flow), until_end: None }
+    }
+
+    /// What to watch for as long as there is no thread: one that is ready has something to do.
+    pub fn calls(&self) -> impl Iterator<Item = Watched<'_>> {
+        let flow = self.flow.iter();
+        flow.flat_map(|flow| watched(flow.output(), &flow.outgoing, &flow.lookout.valid.over))
+    }
+
+    /// Has a thread for it from now on. An error lets go of all that flows.
+    pub fn run(&mut self) -> io::Result<()> {
+        if let Some(flow) = self.flow.take() {
+            let (ended, until_end) = io::pipe()?;
+            thread::Builder::new().stack_size(STACK).spawn_scoped(self.scope, move || flow.run(Some(ended)))?;
+            self.until_end = Some(until_end);
+        }
+        Ok(())
+    }
+
+    /// The command has ended. What is left is moved before the scope ends.
+    pub fn finish(mut self) {
+        drop(self.until_end.take());
+        if let Some(flow) = self.flow.take() {
+            flow.run(None);
+        }
     }
 }
 
@@ -187,19 +246,26 @@ fn wait(
     ended: Option<&PipeReader>,
     until: Option<Instant>,
 ) -> io::Result<Ready> {
-    let mut watched: Vec<Watched<'_>> = Vec::with_capacity(3 + outgoing.len());
-    watched.push(Watched::new(over.as_fd(), Interest::Read));
-    watched.extend(output.map(|output| Watched::new(output.as_fd(), Interest::Read)));
-    watched.extend(ended.map(|ended| Watched::new(ended.as_fd(), Interest::Read)));
-    watched.extend(outgoing.iter().map(|outgoing| Watched::new(outgoing.channel.as_fd(), Interest::Write)));
+    let is_ended_watched = ended.is_some();
+    let ended = ended.iter().map(|ended| Watched::new(ended.as_fd(), Interest::Read));
+    let mut watched: Vec<Watched<'_>> = watched(output, outgoing, over).chain(ended).collect();
     let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
     sys::poll(&mut watched, timeout)?;
-    let mut ready = watched.iter().map(|item| item.ready);
+    let is_ready = |index: usize| watched[index].ready;
     Ok(Ready {
-        over: ready.next().unwrap_or(false),
-        output: output.is_some() && ready.next().unwrap_or(false),
-        ended: ended.is_some() && ready.next().unwrap_or(false),
+        over: is_ready(0),
+        output: output.is_some() && is_ready(1),
+        ended: is_ended_watched && is_ready(watched.len() - 1),
     })
+}
+
+fn watched<'f>(
+    output: Option<&'f PipeReader>,
+    outgoing: &'f [Outgoing],
+    over: &'f PipeReader,
+) -> impl Iterator<Item = Watched<'f>> {
+    let read = iter::once(over).chain(output).map(|pipe| Watched::new(pipe.as_fd(), Interest::Read));
+    read.chain(outgoing.iter().map(|outgoing| Watched::new(outgoing.channel.as_fd(), Interest::Write)))
 }
 
 #[cfg(test)]

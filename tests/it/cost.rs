@@ -106,15 +106,17 @@ fn tasks_that_share_a_slot_share_its_waits_for_the_disk_and_none_copies_the_daem
 }
 
 #[test]
-fn a_command_that_runs_takes_two_threads() {
-    let sandbox = Sandbox::new();
-    let task = |number| format!("- {{name: task-{number}, schedule: '@start', command: [await, ~/go]}}\n");
-    let tasks: String = (0..MANY).map(task).collect();
-    let daemon = sandbox.daemon(&format!("max_concurrent_runs: {MANY}\ntasks:\n{tasks}"));
-    daemon.wait_for_lines(MANY, &["run started"]);
-    eventually("two threads for each", || (threads_of(&daemon).len() == THREADS + 2 * MANY).then_some(()));
-    sandbox.signal("go");
-    daemon.wait_for_lines(MANY, &["run ended", "outcome=success"]);
+fn a_command_that_runs_takes_a_thread_and_one_that_prints_a_second() {
+    for (command, threads) in [("[await, ~/go]", 1), ("[sh, -c, 'echo line; exec await ~/go']", 2)] {
+        let sandbox = Sandbox::new();
+        let task = |number| format!("- {{name: task-{number}, schedule: '@start', command: {command}}}\n");
+        let tasks: String = (0..MANY).map(task).collect();
+        let daemon = sandbox.daemon(&format!("max_concurrent_runs: {MANY}\ntasks:\n{tasks}"));
+        daemon.wait_for_lines(MANY, &["run started"]);
+        eventually("the threads of all", || (threads_of(&daemon).len() == THREADS + threads * MANY).then_some(()));
+        sandbox.signal("go");
+        daemon.wait_for_lines(MANY, &["run ended", "outcome=success"]);
+    }
 }
 
 /// The launcher that the daemon keeps ready for a run to come, which has been stopped so that it stays one.
