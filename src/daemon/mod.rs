@@ -5,6 +5,7 @@
 //! can hold up the scheduler, the listener or another run.
 
 mod answers;
+mod crew;
 mod health;
 mod hooks;
 mod lock_waits;

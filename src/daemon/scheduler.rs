@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::answers::{self, Desk};
+use super::crew::Crew;
 use super::health::Health;
 use super::hooks::Hooks;
 use super::lock_waits::LockWaits;
@@ -66,7 +67,8 @@ pub struct Scheduler {
     metrics: Option<MetricsFile>,
     notifier: Notifier,
     socket_is_gone: bool,
-    /// Runs for which launchers are to be made ready.
+    crew: Arc<Crew>,
+    /// Runs for which threads and launchers are to be made ready.
     starts_soon: usize,
     closing: bool,
 }
@@ -120,6 +122,7 @@ impl Scheduler {
             metrics,
             notifier,
             socket_is_gone: false,
+            crew: Arc::default(),
             starts_soon: 0,
             closing: false,
         };
@@ -162,6 +165,7 @@ impl Scheduler {
     /// so that it needs little memory and time.
     fn rest(&mut self, inbox: &Receiver<Report>) -> Result<Report, RecvTimeoutError> {
         self.setting.launchers.dismiss();
+        self.crew.dismiss();
         let socket = CString::new(self.setting.socket.as_os_str().as_bytes()).ok().filter(|_| !self.socket_is_gone);
         let now = clock::now();
         let mut rest = self.agenda.rest(now, self.next_wake_of_others(now));
@@ -332,13 +336,16 @@ impl Scheduler {
         self.make_ready();
     }
 
-    /// Has launchers started for the runs that start in a moment.
+    /// Has threads and launchers started for the runs that start in a moment.
     fn make_ready(&mut self) {
         let count = mem::take(&mut self.starts_soon);
         if count > 0 {
-            let launchers = self.setting.launchers.clone();
+            let (launchers, crew) = (self.setting.launchers.clone(), self.crew.clone());
             launchers.want(count);
-            spawn("launchers", move || launchers.fill());
+            spawn("launchers", move || {
+                crew.make_ready(count);
+                launchers.fill();
+            });
         }
     }
 
@@ -433,12 +440,12 @@ impl Scheduler {
         let run = attempt.run;
         let attempt = runner::Try { task: attempt.task, run, slot, deadline, only_step: None };
         let failed = reports.clone();
-        let spawned = spawn("run", move || {
+        let is_begun = self.crew.carry_out(move || {
             let work = || runner::run_try(&setting, &attempt, &handle.switch, &handle.record);
             let end = guarded("run", work).unwrap_or(TryEnd::DEFECT);
             let _ = reports.send(Report::Agenda(try_ended(run, end)));
         });
-        if !spawned {
+        if !is_begun {
             let _ = failed.send(Report::Agenda(try_ended(run, TryEnd::DEFECT)));
         }
     }

@@ -116,6 +116,7 @@ fn a_command_that_runs_takes_a_thread_and_one_that_prints_a_second() {
         eventually("the threads of all", || (threads_of(&daemon).len() == THREADS + threads * MANY).then_some(()));
         sandbox.signal("go");
         daemon.wait_for_lines(MANY, &["run ended", "outcome=success"]);
+        eventually("only those that last", || (threads_of(&daemon).len() == THREADS).then_some(()));
     }
 }
 
