@@ -32,7 +32,7 @@ pub fn now() -> Now {
 /// All clocks as the system counts them, in nanoseconds: for who only compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticks {
-    /// Since 1970.
+    /// Since 1970, until 2262.
     pub wall: i64,
     pub boot: i64,
     pub awake: i64,
@@ -41,15 +41,15 @@ pub struct Ticks {
 impl Ticks {
     /// Reads all clocks.
     pub fn read() -> Ticks {
-        let [wall, boot, awake] = [crate::sys::wall_clock(), crate::sys::boot_clock(), crate::sys::awake_clock()];
-        Ticks { wall: nanos(wall), boot: nanos(boot), awake: nanos(awake) }
+        let wall = i64::try_from(crate::sys::wall_clock().as_nanos()).unwrap_or(i64::MAX);
+        Ticks { wall, boot: nanos(crate::sys::boot_clock()), awake: nanos(crate::sys::awake_clock()) }
     }
 }
 
 impl From<Now> for Ticks {
     fn from(now: Now) -> Ticks {
-        let wall = now.wall.timestamp_nanos_opt().unwrap_or(NANOS_MAX);
-        Ticks { wall: wall.clamp(0, NANOS_MAX), boot: nanos(now.boot), awake: nanos(now.awake) }
+        let wall = now.wall.timestamp_nanos_opt().unwrap_or(i64::MAX).max(0);
+        Ticks { wall, boot: nanos(now.boot), awake: nanos(now.awake) }
     }
 }
 
@@ -156,6 +156,27 @@ mod tests {
 
     fn seconds(text: &str) -> Option<u64> {
         parse_duration(text).ok().map(|duration| duration.as_secs())
+    }
+
+    #[test]
+    fn the_clocks_read_the_same_as_ticks() {
+        let now = now();
+        let (before, ticks, after) = (Ticks::from(now), Ticks::read(), Ticks::from(super::now()));
+        for (before, read, after) in [
+            (before.wall, ticks.wall, after.wall),
+            (before.boot, ticks.boot, after.boot),
+            (before.awake, ticks.awake, after.awake),
+        ] {
+            assert!(before <= read && read <= after, "{before} {read} {after}");
+        }
+    }
+
+    #[test]
+    fn the_wall_clock_goes_on_in_ticks_for_two_centuries() {
+        for (text, seconds) in [("2026-11-27T00:00:00Z", 1_795_737_600), ("2199-12-31T23:59:59Z", 7_258_118_399)] {
+            let now = Now { wall: parse_time(text).expect("RFC 3339"), boot: Duration::ZERO, awake: Duration::ZERO };
+            assert_eq!(Ticks::from(now).wall, seconds * 1_000_000_000);
+        }
     }
 
     #[test]

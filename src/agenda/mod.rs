@@ -492,7 +492,7 @@ impl Agenda {
             self.say(Notice::Slept { seconds: (slept / SECOND) as u64 });
             self.delay_again(now);
         }
-        if jumped.abs() >= JUMP {
+        if jumped.unsigned_abs() >= JUMP.unsigned_abs() {
             self.say(Notice::ClockJumped { seconds: jumped / SECOND });
             self.clock_was_set(now, jumped > 0);
         }

@@ -30,7 +30,7 @@ impl Rest {
         let (slept, jumped) = departure(self.last, now);
         let left = |alarm: Option<Boot>, now: Boot| alarm.map_or(Boot::MAX, |alarm| alarm.saturating_sub(now));
         let left = left(self.wall_alarm, now.wall).min(left(self.boot_alarm, now.boot));
-        if left <= 0 || slept >= SLEEP || jumped.abs() >= JUMP {
+        if left <= 0 || slept >= SLEEP || jumped.unsigned_abs() >= JUMP.unsigned_abs() {
             return None;
         }
         self.last = now;

@@ -58,7 +58,7 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let stop = Arc::new(AtomicBool::new(false));
     let notifier = Notifier::from_environment();
     let loaded = startup::load(file)?;
-    // Not before: two threads read a long file, each with a heap of its own.
+    // Not before: two threads read a file that is not short, each with a heap of its own.
     sys::share_one_heap();
     log::configure(loaded.plan.log.level, loaded.plan.log.format);
     log::warnings(&loaded.warnings);

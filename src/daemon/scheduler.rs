@@ -39,6 +39,9 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 /// After so long without an event the daemon is at rest, and keeps no memory that only the last one needed.
 const AT_REST_AFTER: Duration = Duration::from_millis(500);
 
+/// For threads that are dismissed.
+const TIME_TO_END: Duration = Duration::from_millis(50);
+
 /// Whoever has something to do within this does not rest before.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -165,7 +168,13 @@ impl Scheduler {
     /// so that it needs little memory and time.
     fn rest(&mut self, inbox: &Receiver<Report>) -> Result<Report, RecvTimeoutError> {
         self.setting.launchers.dismiss();
-        self.crew.dismiss();
+        if self.crew.dismiss() {
+            // Who ends still needs memory.
+            match inbox.recv_timeout(TIME_TO_END) {
+                Err(RecvTimeoutError::Timeout) => {}
+                report => return report,
+            }
+        }
         let socket = CString::new(self.setting.socket.as_os_str().as_bytes()).ok().filter(|_| !self.socket_is_gone);
         let now = clock::now();
         let mut rest = self.agenda.rest(now, self.next_wake_of_others(now));
@@ -341,9 +350,10 @@ impl Scheduler {
         let count = mem::take(&mut self.starts_soon);
         if count > 0 {
             let (launchers, crew) = (self.setting.launchers.clone(), self.crew.clone());
+            crew.want(count);
             launchers.want(count);
             spawn("launchers", move || {
-                crew.make_ready(count);
+                crew.fill();
                 launchers.fill();
             });
         }

@@ -96,22 +96,26 @@ pub fn run(
     let flow = Flow { intake, outgoing, lookout };
     let end = thread::scope(|scope| {
         let pump = Pump::new(scope, flow);
-        let mut watch = Watch { session: spawned.pid, exit: Some(exit), orders: &orders, pump, stop_policy, context };
+        let mut watch = Watch {
+            session: spawned.pid,
+            exit: Some(exit),
+            orders: &orders,
+            pump,
+            lacks_pump: false,
+            stop_policy,
+            context,
+        };
         let end = watch.until_end(deadline);
-        if end.is_err() {
-            let _ = stop::kill(spawned.pid);
-        }
         setting.secretbox.revoke(spawned.pid);
         reap(child);
-        if end.as_ref().is_ok_and(|end| end.cut.is_none()) {
+        if end.cut.is_none() {
             watch.tell_of_survivors();
         }
         watch.pump.finish();
         end
     });
     (setting.record_ended)(&spawned);
-    let unwatched = |error: io::Error| format!("cannot be watched, so it was ended: {error}");
-    end.map_err(|error| Error::new(program_name(setting, step), unwatched(error)))
+    Ok(end)
 }
 
 fn program_name<'a>(setting: &'a Setting, step: &Step) -> &'a str {
@@ -267,6 +271,8 @@ struct Watch<'a, 'scope, 'env> {
     exit: Option<OwnedFd>,
     orders: &'a Orders,
     pump: Pump<'scope, 'env>,
+    /// It has been told that there is no thread for it.
+    lacks_pump: bool,
     stop_policy: StopPolicy,
     context: &'a Context,
 }
@@ -277,8 +283,6 @@ const CANNOT_SIGNAL: &str = "cannot signal the command's processes";
 enum Event {
     Told(Order),
     Exited(ExitKind),
-    /// There was no thread for what flows.
-    PumpFailed(io::Error),
 }
 
 /// Why waiting for a command came to an end.
@@ -286,23 +290,21 @@ enum Awaited {
     Exit(ExitKind),
     Cut(Cut),
     Kill,
-    PumpFailed(io::Error),
 }
 
 impl Watch<'_, '_, '_> {
-    /// Waits until the command has ended, by itself or because it was made to. An error means that it may not have.
-    fn until_end(&mut self, deadline: Option<Instant>) -> io::Result<End> {
+    /// Waits until the command has ended, by itself or because it was made to.
+    fn until_end(&mut self, deadline: Option<Instant>) -> End {
         match self.wait(deadline) {
-            Awaited::Exit(exit) => Ok(End { exit, cut: None }),
+            Awaited::Exit(exit) => End { exit, cut: None },
             Awaited::Cut(cut) => {
                 self.tell_of_stop(cut);
-                Ok(End { exit: self.stop(Ending::new(self.session, self.stop_policy)), cut: Some(cut) })
+                End { exit: self.stop(Ending::new(self.session, self.stop_policy)), cut: Some(cut) }
             }
             Awaited::Kill => {
                 let at_once = StopPolicy { grace: Duration::ZERO, ..self.stop_policy };
-                Ok(End { exit: self.stop(Ending::new(self.session, at_once)), cut: Some(Cut::Ordered) })
+                End { exit: self.stop(Ending::new(self.session, at_once)), cut: Some(Cut::Ordered) }
             }
-            Awaited::PumpFailed(error) => Err(error),
         }
     }
 
@@ -315,7 +317,6 @@ impl Watch<'_, '_, '_> {
                 Some(Event::Told(Order::Forward(signal))) => {
                     self.log_failure(CANNOT_SIGNAL, stop::forward(self.session, signal));
                 }
-                Some(Event::PumpFailed(error)) => return Awaited::PumpFailed(error),
                 None => return Awaited::Cut(Cut::Timeout),
             }
         }
@@ -330,7 +331,7 @@ impl Watch<'_, '_, '_> {
             match self.next_event(Some(now + STOP_PAUSE)) {
                 Some(Event::Exited(kind)) => exit = Some(kind),
                 Some(Event::Told(Order::Kill)) => ending.kill_from(now),
-                Some(Event::Told(_) | Event::PumpFailed(_)) | None => {}
+                Some(Event::Told(_)) | None => {}
             }
             if let Some(exit) = exit
                 && self.is_over(ending.has_failed(now))
@@ -384,7 +385,18 @@ impl Watch<'_, '_, '_> {
         if is_told {
             return self.orders.take().map(|order| Some(Event::Told(order)));
         }
-        Ok(if is_pump_called { self.pump.run().err().map(Event::PumpFailed) } else { None })
+        if is_pump_called && let Err(error) = self.pump.run() {
+            self.tell_of_no_pump(&error);
+            thread::sleep(STOP_PAUSE);
+        }
+        Ok(None)
+    }
+
+    /// The command goes on, and waits once its pipe is full; a thread is asked for again and again.
+    fn tell_of_no_pump(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.lacks_pump, true) {
+            log::warn("no thread for the command's output yet", &self.fields(&[("error", error)]));
+        }
     }
 
     /// To be called once the leader is reaped: its number is in use then for as long as its session is.

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice, PipeReader, PipeWriter, Read, Write};
 use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -139,14 +139,14 @@ impl Flow<'_> {
         let Flow { mut intake, mut outgoing, mut lookout } = self;
         let mut is_open = intake.is_some();
         let mut drain_until = ended.is_none().then(|| Instant::now() + DRAIN_TIME);
+        outgoing.retain(|_| drain_until.is_none());
         while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
-            outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
             let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
             let ended = ended.as_ref().filter(|_| drain_until.is_none());
             let Ok(ready) = wait(output, &outgoing, &lookout.valid.over, ended, drain_until) else {
                 break;
             };
-            // Before anything more is read.
+            // Before anything more is read or written.
             if ready.over && lookout.renew(intake.as_mut()) {
                 outgoing.clear();
             }
@@ -156,6 +156,7 @@ impl Flow<'_> {
             if ready.output {
                 is_open = intake.as_mut().is_some_and(Intake::read);
             }
+            outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
         }
         if let Some(Intake { redactor, mut sink, .. }) = intake {
             redactor.finish(&mut sink);
@@ -185,11 +186,22 @@ impl<'scope, 'env> Pump<'scope, 'env> {
         flow.flat_map(|flow| watched(flow.output(), &flow.outgoing, &flow.lookout.valid.over))
     }
 
-    /// Has a thread for it from now on. An error lets go of all that flows.
+    /// Has a thread for it from now on.
+    ///
+    /// # Errors
+    /// If there is none to be had; nothing is lost then, and it may be tried again.
     pub fn run(&mut self) -> io::Result<()> {
+        let (ended, until_end) = io::pipe()?;
+        let (hand_over, handed_over) = mpsc::channel::<Flow<'scope>>();
+        let work = move || {
+            if let Ok(flow) = handed_over.recv() {
+                flow.run(Some(ended));
+            }
+        };
+        thread::Builder::new().stack_size(STACK).spawn_scoped(self.scope, work)?;
         if let Some(flow) = self.flow.take() {
-            let (ended, until_end) = io::pipe()?;
-            thread::Builder::new().stack_size(STACK).spawn_scoped(self.scope, move || flow.run(Some(ended)))?;
+            // It is received, as that is all that the thread begins with.
+            let _ = hand_over.send(flow);
             self.until_end = Some(until_end);
         }
         Ok(())

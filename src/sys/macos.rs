@@ -69,7 +69,7 @@ pub fn wall_clock() -> Duration {
 
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` outlives the call, and both clocks always exist.
+    // SAFETY: `time` outlives the call, and these clocks always exist.
     unsafe { libc::clock_gettime(id, &mut time) };
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }

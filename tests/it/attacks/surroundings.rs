@@ -52,6 +52,42 @@ tasks:
     assert!(!daemon.log().contains("panic"), "{}", daemon.log());
 }
 
+#[test]
+fn a_command_that_begins_to_print_when_there_is_no_thread_goes_on_and_nothing_is_lost() {
+    if !needs("prlimit") {
+        return;
+    }
+    let sandbox = Sandbox::of_ordinary_user();
+    sandbox.write("vault", SECRET);
+    let mut daemon = sandbox.daemon(
+        r#"
+secrets: [{name: vault, file: ~/vault}]
+tasks:
+  - name: t
+    environment: {V: {secret: vault, as: value}}
+    command: [sh, -c, 'touch begun; await ~/go; echo "first $V line"; touch printed; await ~/on; echo second line']
+"#,
+    );
+    let limit = |processes: &str| {
+        let mut prlimit = sandbox.command("prlimit");
+        prlimit.args(["--pid", &daemon.pid().to_string(), &format!("--nproc={processes}:")]);
+        finish(prlimit).expect(0);
+    };
+    ask(&sandbox, &["run", "--detach", "t"]).expect(0);
+    sandbox.await_file("begun");
+    limit("1");
+    sandbox.signal("go");
+    daemon.wait_for(&["no thread for the command's output yet"]);
+    sandbox.await_file("printed");
+    assert_eq!(daemon.lines(&["no thread for the command's output yet"]).len(), 1, "{}", daemon.log());
+    limit("4000");
+    daemon.wait_for(&["first [secret vault] line"]);
+    sandbox.signal("on");
+    daemon.wait_for(&["run ended", "outcome=success"]);
+    assert!(daemon.log().contains("second line"), "{}", daemon.log());
+    daemon.stop();
+}
+
 /// Appends the arguments of whatever it is loaded into to the file `$LOADED`.
 const PRELOADED: &str = r#"
 #include <stdio.h>
