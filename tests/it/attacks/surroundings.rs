@@ -13,6 +13,13 @@ fn ask(sandbox: &Sandbox, arguments: &[&str]) -> Finished {
     finish(command)
 }
 
+/// Lets the daemon have no further process or thread of its user's beyond so many.
+fn limit_processes(sandbox: &Sandbox, daemon: &Daemon, processes: u32) {
+    let mut prlimit = sandbox.command("prlimit");
+    prlimit.args(["--pid", &daemon.pid().to_string(), &format!("--nproc={processes}:")]);
+    finish(prlimit).expect(0);
+}
+
 #[test]
 fn without_threads_and_processes_the_daemon_says_so_and_goes_on() {
     if !needs("prlimit") {
@@ -31,12 +38,7 @@ tasks:
     steps: [[sh, -c, 'printf %s "$V" > got'], ["true"]]
 "#,
     );
-    let limit = |processes: &str| {
-        let mut prlimit = sandbox.command("prlimit");
-        prlimit.args(["--pid", &daemon.pid().to_string(), &format!("--nproc={processes}:")]);
-        finish(prlimit).expect(0);
-    };
-    limit("1");
+    limit_processes(&sandbox, &daemon, 1);
     assert_eq!(ask(&sandbox, &["run", "t"]).status, 1);
     let refreshed = ask(&sandbox, &["refresh"]).expect(1);
     assert!(refreshed.stderr.contains("refresh: nothing was exchanged"), "{}", refreshed.stderr);
@@ -44,7 +46,7 @@ tasks:
     let locked = ask(&sandbox, &["lock"]).expect(1);
     assert!(locked.stderr.contains("lock: all secrets are wiped"), "{}", locked.stderr);
     daemon.wait_for(&["error", "cannot start a thread"]);
-    limit("4000");
+    limit_processes(&sandbox, &daemon, 4000);
     ask(&sandbox, &["refresh"]).expect(0);
     ask(&sandbox, &["run", "t"]).expect(0);
     assert_eq!(sandbox.read("got"), SECRET);
@@ -68,19 +70,14 @@ tasks:
     command: [sh, -c, 'touch begun; await ~/go; echo "first $V line"; touch printed; await ~/on; echo second line']
 "#,
     );
-    let limit = |processes: &str| {
-        let mut prlimit = sandbox.command("prlimit");
-        prlimit.args(["--pid", &daemon.pid().to_string(), &format!("--nproc={processes}:")]);
-        finish(prlimit).expect(0);
-    };
     ask(&sandbox, &["run", "--detach", "t"]).expect(0);
     sandbox.await_file("begun");
-    limit("1");
+    limit_processes(&sandbox, &daemon, 1);
     sandbox.signal("go");
     daemon.wait_for(&["no thread for the command's output yet"]);
     sandbox.await_file("printed");
     assert_eq!(daemon.lines(&["no thread for the command's output yet"]).len(), 1, "{}", daemon.log());
-    limit("4000");
+    limit_processes(&sandbox, &daemon, 4000);
     daemon.wait_for(&["first [secret vault] line"]);
     sandbox.signal("on");
     daemon.wait_for(&["run ended", "outcome=success"]);
