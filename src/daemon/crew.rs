@@ -61,6 +61,8 @@ impl Crew {
         state.wanted = state.wanted.saturating_sub(1);
         if state.idle > state.work.len() {
             state.work.push_back(Box::new(work));
+            // Who is called takes the lock.
+            drop(state);
             self.called.notify_one();
             return true;
         }
@@ -77,8 +79,10 @@ impl Crew {
         let mut state = locked(&self.state);
         state.wanted = 0;
         state.dismissed = true;
+        let were_some = state.idle + state.coming > 0;
+        drop(state);
         self.called.notify_all();
-        state.idle + state.coming > 0
+        were_some
     }
 
     /// The life of a thread.
