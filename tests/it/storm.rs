@@ -155,14 +155,15 @@ fn stopped_at_any_moment_all_is_recorded_and_goes_on_from_there() {
     judge_cuts(&history, "stopped");
 }
 
-/// Lets daemons live, one after another, for a random time each, until `end` ends them; then one more, which goes on
-/// from there until all has run again.
+/// Lets daemons live, one after another, for a random time each, until `end` ends them: so many, and until a whole
+/// minute has come. Then one more, which goes on from there until all has run again.
 fn storm(rounds: u64, end: impl Fn(&mut Daemon)) -> History {
     let sandbox = Sandbox::new();
     sandbox.config(CONFIG);
     let mut history = History::default();
     let mut seed = 7;
-    for round in 0..rounds {
+    let mut round = 0;
+    while round < rounds || history.runs_of("clock").next().is_none() {
         let mut daemon = Daemon::start(sandbox.backupnizza(["backup.yaml"]));
         // Some moments come before the daemon is ready, most while tasks run.
         let life = Duration::from_millis(random(&mut seed, LIFE_MAX));
@@ -172,6 +173,7 @@ fn storm(rounds: u64, end: impl Fn(&mut Daemon)) -> History {
             assert_eq!(daemon.lines(&[word]), [""; 0], "round {round}: {}", daemon.log());
         }
         history.read(&ledger(&sandbox));
+        round += 1;
     }
     let mut last = sandbox.daemon_again();
     for task in TASKS.iter().filter(|task| **task != "clock") {
