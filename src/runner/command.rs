@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,9 +106,14 @@ pub fn run(
             stop_policy,
             context,
         };
-        let end = watch.until_end(deadline);
+        // Should this program fail, the command must not go on without anybody who watches it.
+        let end = panic::catch_unwind(AssertUnwindSafe(|| watch.until_end(deadline)));
+        if end.is_err() {
+            let _ = stop::kill(spawned.pid);
+        }
         setting.secretbox.revoke(spawned.pid);
         reap(child);
+        let end = end.unwrap_or_else(|defect| panic::resume_unwind(defect));
         if end.cut.is_none() {
             watch.tell_of_survivors();
         }

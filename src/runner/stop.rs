@@ -277,7 +277,7 @@ pub fn forward(session: i32, signal: i32) -> io::Result<()> {
 }
 
 /// Ends every process of `session`.
-fn kill(session: i32) -> io::Result<()> {
+pub fn kill(session: i32) -> io::Result<()> {
     let members = members(session)?;
     signal_each(session, &members.iter().collect::<Vec<_>>(), &[SIGKILL])
 }
