@@ -342,20 +342,22 @@ impl Agenda {
     /// How long until it wants a `Tick`; `None` if only an event can bring anything. The wall clock may be set in
     /// the meantime, so the caller looks again after 30 s at the latest.
     pub fn next_wake(&self, now: Now) -> Option<Duration> {
-        let boot = nanos(now.boot);
         let by_wall = self.wall_alarms.first().map(|time| between(now.wall, time));
-        let by_boot = self.boot_alarms.first().map(|time| time - boot);
-        let by_book = self.book.wakes_at().map(|time| time - boot);
-        let wake = [by_wall, by_boot, by_book].into_iter().flatten().min()?;
+        let by_boot = self.boot_alarm().map(|time| time - nanos(now.boot));
+        let wake = by_wall.into_iter().chain(by_boot).min()?;
         Some(Duration::from_nanos(wake.max(0) as u64))
+    }
+
+    /// The earliest point of the boot clock at which a task or the book wants a `Tick`.
+    fn boot_alarm(&self) -> Option<Boot> {
+        self.boot_alarms.first().into_iter().chain(self.book.wakes_at()).min()
     }
 
     /// To rest as long as no event comes, and at most `longest`; see `Rest::look`.
     pub fn rest(&self, now: Now, longest: Option<Duration>) -> Rest {
         let wall_alarm = self.wall_alarms.first().and_then(|time| time.timestamp_nanos_opt());
-        let by_boot = self.boot_alarms.first().into_iter().chain(self.book.wakes_at());
-        let boot_alarm = by_boot.chain(longest.map(|longest| nanos(now.boot).saturating_add(nanos(longest)))).min();
-        Rest::new(self.clocks, wall_alarm, boot_alarm)
+        let end = longest.map(|longest| nanos(now.boot).saturating_add(nanos(longest)));
+        Rest::new(self.clocks, wall_alarm, self.boot_alarm().into_iter().chain(end).min())
     }
 
     /// An event has come, or `Rest::look` has found that one must.

@@ -4,7 +4,7 @@
 //! a number under `retry` and an argument under `command`. So the shape is read first, and where
 //! a scalar was written in an unusual way, a second reading along that shape fetches the texts.
 //!
-//! Most of a start is this reading, so a long list of tasks is read in pieces, and a very long one two of them at once.
+//! Most of a start is this reading, so a long list of tasks is read in pieces, two at once where that is worth a thread.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

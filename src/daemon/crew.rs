@@ -160,7 +160,6 @@ mod tests {
     #[test]
     fn a_thread_that_has_done_its_work_stays_until_it_is_dismissed() {
         let crew = Arc::new(Crew::default());
-        crew.want(0);
         let (tell, told) = mpsc::channel();
         let name_thread = |crew: &Arc<Crew>| {
             let tell = tell.clone();

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader};
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -400,7 +401,7 @@ impl Watch<'_, '_, '_> {
 
     /// The command goes on, and waits once its pipe is full; a thread is asked for again and again.
     fn tell_of_no_pump(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.lacks_pump, true) {
+        if !mem::replace(&mut self.lacks_pump, true) {
             log::warn("no thread for the command's output yet", &self.fields(&[("error", error)]));
         }
     }
