@@ -15,6 +15,9 @@ use crate::harness::{Daemon, Sandbox, session_members};
 const ROUNDS: u64 = 20;
 const ROUNDS_OF_CI: u64 = 200;
 
+/// So many take longer than a minute.
+const ROUNDS_OF_A_MINUTE: u64 = 100;
+
 /// The longest that a daemon lives in the storm, in milliseconds.
 const LIFE_MAX: u64 = 2_500;
 
@@ -163,7 +166,7 @@ fn storm(rounds: u64, end: impl Fn(&mut Daemon)) -> History {
     let mut history = History::default();
     let mut seed = 7;
     let mut round = 0;
-    while round < rounds || history.runs_of("clock").next().is_none() {
+    while round < rounds || (round < rounds + ROUNDS_OF_A_MINUTE && history.runs_of("clock").next().is_none()) {
         let mut daemon = Daemon::start(sandbox.backupnizza(["backup.yaml"]));
         // Some moments come before the daemon is ready, most while tasks run.
         let life = Duration::from_millis(random(&mut seed, LIFE_MAX));
