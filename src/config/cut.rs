@@ -1,6 +1,8 @@
 //! Where a text may be cut into pieces that the parser can read each by itself: before items of the list that is the
 //! last value of the map at the top.
 
+use std::ops::Range;
+
 /// What the walk over a text has learned so far of where to cut it.
 #[derive(Default)]
 pub struct Cuts {
@@ -23,14 +25,18 @@ impl Cuts {
         self.lines.clear();
     }
 
-    /// An item at `column` of the list that is the entry's value begins `line`, given by its first byte.
-    pub fn begin_item(&mut self, column: usize, line: usize) {
+    /// An item at `column` of the list that is the entry's value begins `line`, given by its first byte. Gives the piece
+    /// that ends there, unless it turns out that the text must not be cut.
+    pub fn begin_item(&mut self, column: usize, line: usize) -> Option<Range<usize>> {
         let is_first = self.item_column.is_none();
-        if !is_first && line - self.lines.last().unwrap_or(&0) >= self.piece_min {
-            self.lines.push(line);
-        }
         // What is out of line is an error, which a piece would not show.
         self.is_one_piece |= *self.item_column.get_or_insert(column) != column;
+        let from = *self.lines.last().unwrap_or(&0);
+        if is_first || self.is_one_piece || line - from < self.piece_min {
+            return None;
+        }
+        self.lines.push(line);
+        Some(from..line)
     }
 
     /// Something binds the text together: anchors, aliases, directives, marks of documents.

@@ -6,8 +6,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::scan::{Scan, scan};
-use super::{Config, Node, Value, tree};
+use super::scan::scan;
+use super::tree::{Growth, MAX_NODES};
+use super::{Config, Node, Value, pieces, tree};
 use crate::testing::{Random, fuzz};
 
 /// Fragments of which structure, and what hides structure, is made.
@@ -80,7 +81,7 @@ fn random_text(random: &mut Random) -> String {
 fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
     fuzz(20, |random| {
         let text = random_text(random);
-        let scanned = scan(&text, 1);
+        let scanned = scan(&text, 1, &mut drop);
         if let (Some(depth), false) = (true_depth(&text), text.contains('*')) {
             match &scanned {
                 Ok(scan) => assert_eq!(scan.depth, depth, "{text:?}"),
@@ -88,14 +89,16 @@ fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
             }
         }
         if let Ok(scan) = scanned {
-            let whole = Scan { cuts: Vec::new(), ..scan.clone() };
-            let full = tree::read(&text, &Scan { unusual_scalars: true, ..whole.clone() });
-            if let Ok(full) = &full {
-                let read = tree::read(&text, &whole).expect("the same text");
-                assert!(is_same(full, &read), "{text:?}");
+            let read = |raw_texts| tree::read(&text, &mut Growth::new(0..MAX_NODES), raw_texts);
+            let whole = read(scan.unusual_scalars);
+            if let Ok(full) = read(true) {
+                assert!(whole.as_ref().is_ok_and(|whole| is_same(&full, whole)), "{text:?}");
             }
-            if let Some(joined) = tree::read_pieces(&text, &scan.cuts, random.once_in(4), scan.unusual_scalars) {
-                assert!(full.is_ok_and(|full| is_same(&full, &joined)), "{text:?}");
+            let alone_max = if random.once_in(4) { 0 } else { usize::MAX };
+            match (pieces::read(&text, 1, alone_max), whole) {
+                (Ok(joined), Ok(whole)) => assert!(is_same(&joined, &whole), "{text:?}"),
+                (Err(problem), Err(same)) => assert_eq!(problem, same, "{text:?}"),
+                (pieces, whole) => panic!("{text:?}: {pieces:?}, {whole:?}"),
             }
         }
         match Config::parse(&text) {

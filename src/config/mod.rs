@@ -4,6 +4,7 @@
 //! repeat values in their messages, where every problem is to be told in one go and no value ever.
 
 mod cut;
+mod pieces;
 mod problem;
 mod scalar;
 mod scan;
@@ -74,8 +75,7 @@ impl<'t> Config<'t> {
     /// What the parser reports, nesting deeper than 64, tags, more than one document, growth by
     /// aliases beyond all measure, and a file without content.
     pub fn parse(text: &'t str) -> Result<Self, Problem> {
-        let scan = scan::scan(text, tree::PIECE_MIN)?;
-        let root = tree::read(text, &scan)?;
+        let root = pieces::read(text, pieces::PIECE_MIN, pieces::ALONE_MAX)?;
         match root.value {
             Value::Scalar(Kind::Null, _) => {
                 let hint = "`backupnizza example` prints a file to start from";

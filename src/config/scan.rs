@@ -7,6 +7,8 @@
 
 mod characters;
 
+use std::ops::Range;
+
 use super::cut::Cuts;
 use super::problem::{Problem, place};
 use super::scalar::is_unusual;
@@ -29,12 +31,21 @@ pub struct Scan {
     pub cuts: Vec<usize>,
 }
 
-/// Walks over `text`, in time that grows with its length alone, and finds pieces of `piece_min` bytes or more.
+/// A part of the text that the parser can read by itself, if the walk does not find otherwise until its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub range: Range<usize>,
+    /// As in [`Scan`], of the text up to its end.
+    pub unusual_scalars: bool,
+}
+
+/// Walks over `text`, in time that grows with its length alone. Each piece of `piece_min` bytes or more is told as soon as
+/// it is `found`, but the last.
 ///
 /// # Errors
 /// Nesting deeper than [`MAX_DEPTH`], control characters, tags and `%TAG`.
-pub fn scan(text: &str, piece_min: usize) -> Result<Scan, Problem> {
-    let mut scanner = Scanner::new(text, piece_min);
+pub fn scan(text: &str, piece_min: usize, found: &mut dyn FnMut(Piece)) -> Result<Scan, Problem> {
+    let mut scanner = Scanner::new(text, piece_min, found);
     while scanner.token() == Step::Next {}
     match scanner {
         Scanner { refusal: Some(refusal), .. } => Err(refusal),
@@ -86,7 +97,7 @@ struct SimpleKey {
     required: bool,
 }
 
-struct Scanner<'t> {
+struct Scanner<'t, 'f> {
     bytes: &'t [u8],
     index: usize,
     line: usize,
@@ -101,11 +112,12 @@ struct Scanner<'t> {
     depth_max: usize,
     unusual_scalars: bool,
     cuts: Cuts,
+    found: &'f mut dyn FnMut(Piece),
     refusal: Option<Problem>,
 }
 
-impl<'t> Scanner<'t> {
-    fn new(text: &'t str, piece_min: usize) -> Self {
+impl<'t, 'f> Scanner<'t, 'f> {
+    fn new(text: &'t str, piece_min: usize, found: &'f mut dyn FnMut(Piece)) -> Self {
         Scanner {
             bytes: text.as_bytes(),
             index: 0,
@@ -119,6 +131,7 @@ impl<'t> Scanner<'t> {
             depth_max: 0,
             unusual_scalars: false,
             cuts: Cuts::new(piece_min),
+            found,
             refusal: None,
         }
     }
@@ -301,8 +314,12 @@ impl<'t> Scanner<'t> {
         let line = self.index - self.column;
         let begins_line = || self.bytes[line..self.index].iter().all(|&byte| byte == b' ');
         // In this order: a line has one such item at most, but may have any number of others.
-        if self.flows.is_empty() && is_near_top && begins_line() {
-            self.cuts.begin_item(self.column, line);
+        if self.flows.is_empty()
+            && is_near_top
+            && begins_line()
+            && let Some(range) = self.cuts.begin_item(self.column, line)
+        {
+            (self.found)(Piece { range, unusual_scalars: self.unusual_scalars });
         }
     }
 

@@ -84,7 +84,7 @@ fn sixty_four_levels_pass_in_every_style_and_one_more_does_not() {
         let Some(found) = true_depth(&text) else {
             continue;
         };
-        let passes = scan(&text, 1).is_ok();
+        let passes = scan(&text, 1, &mut drop).is_ok();
         assert_eq!(passes, found <= MAX_DEPTH, "depth {found} of {text:?}");
     }
 }
@@ -94,7 +94,7 @@ fn nesting_is_refused_before_the_parser_would_take_minutes() {
     let size = MAX_BYTES as usize;
     for unit in ["[", "{a: ", "[a: ", "- ", "? ", "a: [", "[{", "{[", "[[]: ", "'a': [ "] {
         let text = unit.repeat(size / unit.len());
-        let refusal = scan(&text, 1).expect_err(unit);
+        let refusal = scan(&text, 1, &mut drop).expect_err(unit);
         assert!(refusal.what.contains("nested"), "{unit}: {refusal:?}");
         assert!(refusal.place.starts_with("line 1 column "), "{unit}: {refusal:?}");
     }
@@ -103,7 +103,7 @@ fn nesting_is_refused_before_the_parser_would_take_minutes() {
         stairs.push_str(&" ".repeat(indent));
         stairs.push_str("a:\n");
     }
-    assert!(scan(&stairs, 1).expect_err("stairs").place.starts_with("line 65"));
+    assert!(scan(&stairs, 1, &mut drop).expect_err("stairs").place.starts_with("line 65"));
 }
 
 #[test]
@@ -115,10 +115,10 @@ fn quotes_comments_and_apostrophes_hide_no_bracket() {
         let text = format!("{before}{brackets}");
         // Behind plain text they are text; everywhere else they count.
         let is_text = before.ends_with("don't ");
-        assert_eq!(scan(&text, 1).is_ok(), is_text, "{before:?}");
+        assert_eq!(scan(&text, 1, &mut drop).is_ok(), is_text, "{before:?}");
     }
     for quoted in [format!("a: '{brackets}'"), format!("a: \"{brackets}\""), format!("a: |\n  {brackets}")] {
-        assert!(scan(&quoted, 1).is_ok(), "{quoted}");
+        assert!(scan(&quoted, 1, &mut drop).is_ok(), "{quoted}");
     }
 }
 
@@ -131,9 +131,9 @@ fn tags_and_control_characters_are_refused_at_their_place() {
         ("a: 'b\u{7f}'", "line 1 column 6"),
         ("\u{85}a: \u{9c}", "line 2 column 4"),
     ] {
-        assert_eq!(scan(text, 1).expect_err(text).place, place, "{text:?}");
+        assert_eq!(scan(text, 1, &mut drop).expect_err(text).place, place, "{text:?}");
     }
-    assert!(scan("a: 'b!' # !\nc: d !e", 1).is_ok());
+    assert!(scan("a: 'b!' # !\nc: d !e", 1, &mut drop).is_ok());
 }
 
 fn list(text: &str) -> Vec<(Kind, String)> {
@@ -263,14 +263,15 @@ fn several_documents_and_nothing_are_told_as_such() {
 
 #[test]
 fn an_item_that_is_a_list_in_brackets_adds_nothing_to_the_keys_behind_it() {
-    assert_eq!(scan("a:\n- []\n- a: \n", 1).expect("YAML").depth, 3);
-    assert_eq!(scan("a:\n- [[]]: b\n", 1).expect("YAML").depth, 5);
+    assert_eq!(scan("a:\n- []\n- a: \n", 1, &mut drop).expect("YAML").depth, 3);
+    assert_eq!(scan("a:\n- [[]]: b\n", 1, &mut drop).expect("YAML").depth, 5);
 }
 
 #[test]
 fn a_list_of_tasks_is_cut_where_its_pieces_mean_what_the_whole_does() {
-    let pieces =
-        |text: &str, min| scan(text, min).expect(text).cuts.iter().map(|&cut| text[cut..].to_owned()).collect();
+    let pieces = |text: &str, min| {
+        scan(text, min, &mut drop).expect(text).cuts.iter().map(|&cut| text[cut..].to_owned()).collect()
+    };
     let tasks = "a: b\ntasks:\n  - name: x\n    steps:\n      - [y]\n  - z\n  - w\n";
     let cut: Vec<String> = pieces(tasks, 1);
     assert_eq!(cut, ["  - z\n  - w\n", "  - w\n"]);

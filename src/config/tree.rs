@@ -3,37 +3,27 @@
 //! serde_yaml resolves a plain scalar either to its value or to its text. Both are needed: `14` is
 //! a number under `retry` and an argument under `command`. So the shape is read first, and where
 //! a scalar was written in an unusual way, a second reading along that shape fetches the texts.
-//!
-//! Most of a start is this reading, so a long list of tasks is read in pieces, two at once where that is worth a thread.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
-use std::iter;
 use std::ops::Range;
-use std::thread;
 
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::problem::{Problem, Problems, place};
-use super::scan::{MAX_DEPTH, Scan};
+use super::scan::MAX_DEPTH;
 
 /// The most values of a file, with those that aliases repeat. 10,000 tasks of usual size have
 /// half as many.
-const MAX_NODES: u32 = 1_000_000;
+pub const MAX_NODES: u32 = 1_000_000;
 
 /// The most bytes of text, with those that aliases repeat: four times the largest file.
 const MAX_TEXT: usize = 16 << 20;
 
 /// The most entries of a map that are compared one by one.
 const SMALL_MAP: usize = 16;
-
-/// In bytes. The parser keeps all that it finds in its text until it is done with it, so it is fast with short ones.
-pub const PIECE_MIN: usize = 16 << 10;
-
-/// A longer text, in bytes, is worth a thread, which leaves a heap of its own behind.
-const ALONE_MAX: usize = 32 << 10;
 
 /// A value and where it stands: its number in the order of the file.
 #[derive(Debug)]
@@ -60,60 +50,11 @@ pub enum Kind {
     Text,
 }
 
-/// Reads the one document of `text`, of which `scan` is known.
+/// Reads the one document of `text`; `raw_texts` tells whether the second reading is needed.
 ///
 /// # Errors
 /// What the parser reports, and growth by aliases beyond all measure.
-pub fn read<'t>(text: &'t str, scan: &Scan) -> Result<Node<'t>, Problem> {
-    match read_pieces(text, &scan.cuts, text.len() > ALONE_MAX, scan.unusual_scalars) {
-        Some(root) => Ok(root),
-        None => read_one(text, &mut Growth::new(0..MAX_NODES), scan.unusual_scalars),
-    }
-}
-
-/// Reads the text in pieces, with `two_at_once` the first half of them beside the second. All but the first have further
-/// items of the list with which the first ends. `None` if it is one piece or anything is wrong: what and where, the
-/// reading of the whole text tells.
-pub(super) fn read_pieces<'t>(text: &'t str, cuts: &[usize], two_at_once: bool, raw_texts: bool) -> Option<Node<'t>> {
-    if cuts.is_empty() {
-        return None;
-    }
-    let ends = cuts.iter().copied().chain([text.len()]);
-    let pieces: Vec<&str> =
-        iter::once(0).chain(cuts.iter().copied()).zip(ends).map(|(from, to)| &text[from..to]).collect();
-    if !two_at_once {
-        return join(read_each(&pieces, 0..MAX_NODES, raw_texts)?.into_iter());
-    }
-    const MIDDLE: u32 = MAX_NODES / 2;
-    let (first, second) = pieces.split_at(pieces.len() / 2);
-    let (first, second) = thread::scope(|scope| {
-        let second = move || read_each(second, MIDDLE..MAX_NODES, raw_texts);
-        let second = thread::Builder::new().spawn_scoped(scope, second).ok()?;
-        let first = read_each(first, 0..MIDDLE, raw_texts);
-        Some((first?, second.join().ok()??))
-    })?;
-    join(first.into_iter().chain(second))
-}
-
-fn read_each<'t>(pieces: &[&'t str], numbers: Range<u32>, raw_texts: bool) -> Option<Vec<Node<'t>>> {
-    let mut growth = Growth::new(numbers);
-    pieces.iter().map(|piece| read_one(piece, &mut growth, raw_texts).ok()).collect()
-}
-
-/// Puts the items of all other pieces behind those of the list with which the first ends.
-fn join<'t>(mut pieces: impl Iterator<Item = Node<'t>>) -> Option<Node<'t>> {
-    let mut root = pieces.next()?;
-    let Value::Map(entries) = &mut root.value else { return None };
-    let (_, Node { value: Value::List(items), .. }) = entries.last_mut()? else { return None };
-    for piece in pieces {
-        let Value::List(more) = piece.value else { return None };
-        items.extend(more);
-    }
-    Some(root)
-}
-
-/// Reads the one document of `text`; `raw_texts` tells whether the second reading is needed.
-fn read_one<'t>(text: &'t str, growth: &mut Growth, raw_texts: bool) -> Result<Node<'t>, Problem> {
+pub fn read<'t>(text: &'t str, growth: &mut Growth, raw_texts: bool) -> Result<Node<'t>, Problem> {
     let parser = serde_yaml::Deserializer::from_str(text);
     let mut root = NodeSeed(growth).deserialize(parser).map_err(|error| syntax_problem(&error, growth.refusal))?;
     if raw_texts {
@@ -152,7 +93,7 @@ pub fn check(node: &Node<'_>, problems: &mut Problems) {
 }
 
 /// How far the tree has grown, since aliases let a small file stand for a huge one.
-struct Growth {
+pub struct Growth {
     /// The numbers of the nodes to come.
     numbers: Range<u32>,
     text: usize,
@@ -161,8 +102,14 @@ struct Growth {
 }
 
 impl Growth {
-    fn new(numbers: Range<u32>) -> Self {
+    /// Of a tree whose nodes get these `numbers`.
+    pub fn new(numbers: Range<u32>) -> Self {
         Growth { numbers, text: 0, depth: 0, refusal: None }
+    }
+
+    /// How many nodes there are from number `first` on.
+    pub fn nodes_since(&self, first: u32) -> u32 {
+        self.numbers.start - first
     }
 
     /// The number of the next node.

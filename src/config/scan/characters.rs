@@ -14,7 +14,7 @@ const ORDINARY: [bool; 256] = {
     table
 };
 
-impl Scanner<'_> {
+impl Scanner<'_, '_> {
     pub fn peek(&self, ahead: usize) -> Option<u8> {
         self.bytes.get(self.index + ahead).copied()
     }
