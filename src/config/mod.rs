@@ -36,8 +36,11 @@ pub fn read(file: &Path) -> Result<String, Problem> {
     // Looked at before it is opened: opening a FIFO would wait for its writer.
     let bytes = regular(fs::metadata(file)).and_then(|()| {
         let opened = File::open(file).map_err(io_problem)?;
-        regular(opened.metadata())?;
-        let mut bytes = Vec::new();
+        let metadata = opened.metadata().map_err(io_problem)?;
+        let length = metadata.len().min(MAX_BYTES) as usize;
+        regular(Ok(metadata))?;
+        // With room to see the end.
+        let mut bytes = Vec::with_capacity(length + 1);
         opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io_problem)?;
         Ok(bytes)
     })?;
