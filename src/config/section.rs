@@ -71,17 +71,17 @@ impl<'t> Node<'t> {
     }
 
     pub fn number(&self, range: RangeInclusive<u32>, problems: &mut Problems) -> Option<u32> {
-        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+        let wanted = || format!("a whole number from {} to {}", range.start(), range.end());
         match &self.value {
             Value::Scalar(Kind::Number, text) => {
                 let number = text.parse().ok().filter(|number| range.contains(number));
                 if number.is_none() {
-                    problems.add(self.at, format!("expected {wanted}"));
+                    problems.add(self.at, format!("expected {}", wanted()));
                 }
                 number
             }
             _ => {
-                self.expected(&wanted, None, problems);
+                self.expected(&wanted(), None, problems);
                 None
             }
         }
@@ -115,16 +115,16 @@ impl<'t> Node<'t> {
 
     /// One of a few words that each stand for something.
     pub fn word<T: Copy>(&self, words: &[(&'static str, T)], problems: &mut Problems) -> Option<T> {
+        if let Value::Scalar(Kind::Text, text) = &self.value
+            && let Some((_, meaning)) = words.iter().find(|(name, _)| name == text)
+        {
+            return Some(*meaning);
+        }
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         let wanted = format!("one of {}", names.join(", "));
         let text = self.text(&wanted, problems)?;
-        match words.iter().find(|(name, _)| *name == text) {
-            Some((_, meaning)) => Some(*meaning),
-            None => {
-                problems.add_unknown(self.at, &format!("expected {wanted}"), text, names);
-                None
-            }
-        }
+        problems.add_unknown(self.at, &format!("expected {wanted}"), text, names);
+        None
     }
 
     pub fn list(&self, wanted: &str, problems: &mut Problems) -> Option<&[Node<'t>]> {

@@ -300,3 +300,15 @@ fn the_pieces_of_a_long_list_are_numbered_and_told_of_as_the_whole() {
     let broken = Config::parse(&format!("{text}- [\n")).expect_err("broken");
     assert_eq!(broken.place, "line 4004 column 1");
 }
+
+#[test]
+fn a_nul_is_found_however_it_is_written() {
+    let problems = |text: &str| {
+        let config = Config::parse(text).expect(text);
+        config.problems().located(config.root()).into_iter().map(|problem| problem.what).collect::<Vec<_>>()
+    };
+    assert_eq!(problems("a: \"b\\0c\""), ["holds a NUL character"]);
+    assert_eq!(problems("a: [\"\\x00\", 'b\\0']"), ["holds a NUL character"]);
+    assert_eq!(problems("{\"a\\u0000\": b}"), ["the key holds a NUL character"]);
+    assert!(Config::parse("a: b\0").is_err());
+}

@@ -67,7 +67,8 @@ pub fn read<'t>(text: &'t str, growth: &mut Growth, raw_texts: bool) -> Result<N
 /// Notes what is wrong in any map and any text: keys given twice, merge keys, NUL.
 pub fn check(node: &Node<'_>, problems: &mut Problems) {
     match &node.value {
-        Value::Scalar(_, text) if text.as_bytes().contains(&0) => problems.add(node.at, "holds a NUL character"),
+        // The text of the file itself has none, it must have been an escape.
+        Value::Scalar(_, Cow::Owned(text)) if text.contains('\0') => problems.add(node.at, "holds a NUL character"),
         Value::Scalar(..) => {}
         Value::List(items) => items.iter().for_each(|item| check(item, problems)),
         Value::Map(entries) => {
@@ -81,7 +82,7 @@ pub fn check(node: &Node<'_>, problems: &mut Problems) {
                 if key == "<<" {
                     let hint = "put what tasks share under `profiles` and name it there with `profile`";
                     problems.add_hint(item.at, "merge keys (`<<`) are not supported", Some(hint.to_string()));
-                } else if key.as_bytes().contains(&0) {
+                } else if matches!(key, Cow::Owned(key) if key.contains('\0')) {
                     problems.add(item.at, "the key holds a NUL character");
                 } else if twice {
                     problems.add(item.at, "the key stands here twice");

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::build::{Programs, TaskSpec, Work};
+use super::build::Programs;
 use super::command::{StepSpec, Variable};
 use super::exit_codes;
 use super::host::expand;
 use super::layer::{HooksLayer, Layer, Setting};
 use super::pool::Pools;
+use super::tasks::{TaskSpec, Work};
 use super::{Condition, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
 use super::{Host, ProgramSpec, RunAs, Signal, Step, StopPolicy, Task, Value};
 
@@ -379,6 +380,7 @@ fn base_name(program: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     match base {
         "" | "." | ".." => "command".to_string(),
+        _ if base.len() <= 64 && base.chars().all(|c| fit(c) == c) => base.to_string(),
         _ => base.chars().take(64).map(fit).collect(),
     }
 }

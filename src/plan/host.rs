@@ -118,7 +118,7 @@ impl Host {
 /// `text` with `~` or `~/` at its head as `home`.
 pub fn expand(text: &str, home: &str) -> String {
     match text.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{}{rest}", home.trim_end_matches('/')),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => [home.trim_end_matches('/'), rest].concat(),
         _ => text.to_string(),
     }
 }

@@ -14,6 +14,7 @@ mod pool;
 mod programs;
 mod scope;
 mod secrets;
+mod tasks;
 #[cfg(test)]
 pub mod testing;
 
