@@ -180,7 +180,7 @@ impl Agenda {
                 Stage::Condition { ask_at } => self.leave_condition(id, task, ask_at, now),
                 Stage::Lock { ticket } => {
                     let taken = self.locks.take(ticket, &task.policy.locks);
-                    taken.then(|| Stage::Turn { ticket: self.turns.join(id) })
+                    taken.then(|| self.join_turns(id, now))
                 }
                 Stage::Turn { ticket } => self.leave_turn(ticket),
                 Stage::FileLocks if self.has_file_locks(id, task) => return self.begin_run(id, now),
@@ -265,6 +265,15 @@ impl Agenda {
         }
     }
 
+    /// Ahead of its slot, what its start takes may be made ready, also where it will have to wait for its turn: those
+    /// before it may be quick.
+    fn join_turns(&mut self, id: TaskId, now: Now) -> Stage {
+        if self.tasks[id.index()].due.as_ref().is_some_and(|due| due.start_at > nanos(now.boot)) {
+            self.actions.push(Action::MakeReady);
+        }
+        Stage::Turn { ticket: self.turns.join(id) }
+    }
+
     fn leave_turn(&mut self, ticket: Ticket) -> Option<Stage> {
         let taken = self.turns.take(ticket);
         if taken {
@@ -333,9 +342,6 @@ impl Agenda {
         let started = Started { task, slot: due.slot, cause: due.cause, wall };
         self.book.note_start(id, active.run, Record::Started { run: active.run, started });
         self.active_runs.insert(active.run, id);
-        if active.start_at > nanos(now.boot) {
-            self.actions.push(Action::MakeReady);
-        }
         self.tasks[id.index()].active = Some(Box::new(active));
     }
 

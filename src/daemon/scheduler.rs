@@ -345,12 +345,12 @@ impl Scheduler {
         self.make_ready();
     }
 
-    /// Has threads and launchers started for the runs that start in a moment.
+    /// Has launchers started for the runs that start in a moment, and threads for those that may at once.
     fn make_ready(&mut self) {
         let count = mem::take(&mut self.starts_soon);
         if count > 0 {
             let (launchers, crew) = (self.setting.launchers.clone(), self.crew.clone());
-            crew.want(count);
+            crew.want(count.min(self.setting.plan.max_concurrent_runs));
             launchers.want(count);
             spawn("launchers", move || {
                 crew.fill();

@@ -119,3 +119,21 @@ fn tasks_that_would_wait_for_each_other_conflict() {
     assert!(conflict("a", "b") && conflict("b", "a") && conflict("a", "a"));
     assert!(!conflict("b", "c") && !conflict("b", "d"));
 }
+
+#[test]
+fn what_a_start_takes_is_made_ready_before_the_slot_also_for_those_that_wait_for_their_turn() {
+    let tasks = ["a", "b", "c"].map(|name| task(name, &["@hourly"])).into();
+    let mut world = World::with_turns(EVENING, tasks, 1);
+    world.manual("b");
+    assert_eq!(world.made_ready, 0, "it starts at once");
+    world.end("b", Outcome::Success);
+    world.pass(HOUR - 2);
+    assert_eq!(world.made_ready, 0);
+    world.pass(1);
+    assert_eq!((world.made_ready, world.starts().len()), (3, 1), "the one by hand alone has started");
+    for name in ["a", "b", "c"] {
+        world.pass(1);
+        world.end(name, Outcome::Success);
+    }
+    assert_eq!(world.made_ready, 3, "once for each");
+}

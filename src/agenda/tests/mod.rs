@@ -40,6 +40,8 @@ struct World {
     /// How `TakeFileLocks` is answered.
     file_locks_free: bool,
     syncs: usize,
+    /// For how many starts something was made ready.
+    made_ready: usize,
     /// What is left to look at, without records and their answers.
     seen: Vec<(DateTime<Utc>, Action)>,
 }
@@ -66,6 +68,7 @@ impl World {
             disk_works: true,
             file_locks_free: true,
             syncs: 0,
+            made_ready: 0,
             seen: Vec::new(),
         };
         world.perform(actions);
@@ -99,7 +102,10 @@ impl World {
                     continue;
                 }
                 Action::TakeFileLocks { task, .. } => locks.push((*task, self.file_locks_free)),
-                Action::MakeReady => continue,
+                Action::MakeReady => {
+                    self.made_ready += 1;
+                    continue;
+                }
                 _ => {}
             }
             self.seen.push((self.now.wall, action));
