@@ -1,7 +1,9 @@
 //! What a launcher is told: who it is to become, with which arguments, environment and descriptors. One frame, both ends.
 
 use std::ffi::CStr;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
+use std::iter;
+use std::mem;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -60,10 +62,8 @@ impl Frame<'_> {
         }
         let descriptors: Vec<BorrowedFd<'_>> = self.streams.iter().chain(&self.files).copied().collect();
         let prefix = (len as u32).to_le_bytes();
-        if sys::send_with_descriptors(&*socket, &prefix, &descriptors)? != prefix.len() {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        write_all_parts(socket, &parts)
+        let whole: Vec<&[u8]> = iter::once(&prefix[..]).chain(parts).collect();
+        send_all_parts(socket, &whole, &descriptors)
     }
 
     /// All that follows the length, strings ended by a zero byte.
@@ -82,20 +82,20 @@ impl Frame<'_> {
     }
 }
 
-fn write_all_parts(socket: &mut UnixStream, parts: &[&[u8]]) -> io::Result<()> {
+/// The descriptors go with the first bytes, and as much else as does, so that who waits is woken once.
+fn send_all_parts(socket: &mut UnixStream, parts: &[&[u8]], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     // What the kernel takes in one call (writev(2), IOV_MAX).
     const PARTS_MAX: usize = 1024;
+    let mut descriptors = descriptors;
     for parts in parts.chunks(PARTS_MAX) {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = &mut slices[..];
         // Empty parts would look like a socket that takes nothing.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            match socket.write_vectored(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => IoSlice::advance_slices(&mut rest, count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            match sys::send_with_descriptors(&*socket, rest, mem::take(&mut descriptors))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => IoSlice::advance_slices(&mut rest, count),
             }
         }
     }

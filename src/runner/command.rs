@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, PipeReader};
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::Child;
@@ -211,7 +211,7 @@ fn start(
                 has_own_output: outputs.ours.is_some(),
                 arguments: std::iter::once(name).chain(step.arguments.iter().map(String::as_bytes)).collect(),
                 environment: environment.iter().map(Variable::parts).collect(),
-                streams: [stdin.as_fd(), outputs.stdout.as_fd(), outputs.stderr.as_fd()],
+                streams: [stdin.as_fd(), outputs.stdout.as_fd(), outputs.stderr()],
                 files: given.files.iter().map(AsFd::as_fd).collect(),
             };
             launcher.launch(&frame).map_err(|error| about(program.path(), error))
@@ -237,7 +237,8 @@ struct Outputs {
     /// What is read of it here.
     ours: Option<PipeReader>,
     stdout: OwnedFd,
-    stderr: OwnedFd,
+    /// `None`: the same.
+    stderr: Option<OwnedFd>,
 }
 
 impl Outputs {
@@ -252,14 +253,17 @@ impl Outputs {
     fn inherit() -> io::Result<Outputs> {
         let stdout = io::stdout().as_fd().try_clone_to_owned()?;
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
-        Ok(Outputs { ours: None, stdout, stderr })
+        Ok(Outputs { ours: None, stdout, stderr: Some(stderr) })
     }
 
     /// One for both.
     fn pipe() -> io::Result<Outputs> {
         let (ours, stdout) = io::pipe()?;
-        let stderr = stdout.try_clone()?;
-        Ok(Outputs { ours: Some(ours), stdout: stdout.into(), stderr: stderr.into() })
+        Ok(Outputs { ours: Some(ours), stdout: stdout.into(), stderr: None })
+    }
+
+    fn stderr(&self) -> BorrowedFd<'_> {
+        self.stderr.as_ref().unwrap_or(&self.stdout).as_fd()
     }
 }
 

@@ -1,7 +1,7 @@
 //! File descriptors: passing them, moving them, waiting for them.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -92,17 +92,21 @@ pub fn move_descriptor(fd: OwnedFd, number: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends the first part of `bytes` together with `descriptors`; returns how many bytes went.
-pub fn send_with_descriptors(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+/// Sends the first of `parts` together with `descriptors`; returns how many bytes went.
+pub fn send_with_descriptors(
+    socket: impl AsFd,
+    parts: &[IoSlice<'_>],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
     let payload = mem::size_of_val(descriptors);
     // SAFETY: these macros only compute sizes.
     let space = unsafe { libc::CMSG_SPACE(payload as libc::c_uint) } as usize;
     let mut control = vec![0u64; space.div_ceil(8)];
-    let mut part = libc::iovec { iov_base: bytes.as_ptr() as *mut libc::c_void, iov_len: bytes.len() };
     // SAFETY: all-zero bytes are a valid msghdr.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = &mut part;
-    message.msg_iovlen = 1;
+    // An IoSlice is laid out as an iovec, as the standard library promises.
+    message.msg_iov = parts.as_ptr() as *mut libc::iovec;
+    message.msg_iovlen = parts.len() as _;
     if !descriptors.is_empty() {
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = space as _;
@@ -120,7 +124,7 @@ pub fn send_with_descriptors(socket: impl AsFd, bytes: &[u8], descriptors: &[Bor
         }
     }
     loop {
-        // SAFETY: `message` points at `part` and `control`, which outlive the call.
+        // SAFETY: `message` points at `parts` and `control`, which outlive the call and are only read.
         let sent = check_size(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &message, super::os::SEND_FLAGS) });
         match sent {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
