@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use chrono::{Datelike, Utc};
+
 use crate::cron::Cron;
 use crate::figure::{Figure, Limit, Samples, Unit};
 use crate::sandbox::{Sandbox, effort, proportional_memory};
@@ -17,10 +19,11 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 /// Tasks as people write them, none of which is due soon.
 pub fn tasks(count: usize) -> String {
+    let month = (Utc::now().month() + 5) % 12 + 1;
     let task = |number: usize| {
         let (minute, hour) = (number % 60, (number / 60) % 24);
         format!(
-            "  - name: task-{number}\n    schedule: \"{minute} {hour} 29 2 *\"\n    command: [/bin/true, backup, ~/Documents]\n    \
+            "  - name: task-{number}\n    schedule: \"{minute} {hour} 1 {month} *\"\n    command: [/bin/true, backup, ~/Documents]\n    \
              environment:\n      RESTIC_REPOSITORY: ~/Vault\n      RESTIC_PASSWORD_COMMAND: {{secret: vault, as: command}}\n"
         )
     };
