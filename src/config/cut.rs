@@ -11,6 +11,8 @@ pub struct Cuts {
     /// Where the items begin of the list that is the value at hand of the map at the top.
     item_column: Option<usize>,
     lines: Vec<usize>,
+    /// Up to where pieces were given, for whichever list: no part of the text is in two of them.
+    given_to: usize,
     is_one_piece: bool,
 }
 
@@ -26,7 +28,7 @@ impl Cuts {
     }
 
     /// An item at `column` of the list that is the entry's value begins `line`, given by its first byte. Gives the piece
-    /// that ends there, unless it turns out that the text must not be cut.
+    /// that ends there, unless it turns out that the text must not be cut; the first one for the first long list alone.
     pub fn begin_item(&mut self, column: usize, line: usize) -> Option<Range<usize>> {
         let is_first = self.item_column.is_none();
         // What is out of line is an error, which a piece would not show.
@@ -36,6 +38,10 @@ impl Cuts {
             return None;
         }
         self.lines.push(line);
+        if from < self.given_to {
+            return None;
+        }
+        self.given_to = line;
         Some(from..line)
     }
 

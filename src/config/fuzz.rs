@@ -81,7 +81,11 @@ fn random_text(random: &mut Random) -> String {
 fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
     fuzz(20, |random| {
         let text = random_text(random);
-        let scanned = scan(&text, 1, &mut drop);
+        let mut told_to = 0;
+        let scanned = scan(&text, 1, &mut |piece| {
+            assert!(piece.range.start >= told_to, "{text:?}: {piece:?} was told before");
+            told_to = piece.range.end;
+        });
         if let (Some(depth), false) = (true_depth(&text), text.contains('*')) {
             match &scanned {
                 Ok(scan) => assert_eq!(scan.depth, depth, "{text:?}"),
@@ -124,7 +128,7 @@ fn is_refused_early(what: &str) -> bool {
     ["tab", "control character", "tag"].iter().any(|known| what.contains(known))
 }
 
-fn is_same(a: &Node<'_>, b: &Node<'_>) -> bool {
+pub fn is_same(a: &Node<'_>, b: &Node<'_>) -> bool {
     match (&a.value, &b.value) {
         (Value::Scalar(kind, text), Value::Scalar(other_kind, other)) => kind == other_kind && text == other,
         (Value::List(items), Value::List(others)) => {

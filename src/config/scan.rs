@@ -39,8 +39,8 @@ pub struct Piece {
     pub unusual_scalars: bool,
 }
 
-/// Walks over `text`, in time that grows with its length alone. Each piece of `piece_min` bytes or more is told as soon as
-/// it is `found`, but the last.
+/// Walks over `text`, in time that grows with its length alone. Pieces of `piece_min` bytes or more are told as soon as
+/// they are `found`, but the last, and the first if a long list before turned out not to be the one. No two of them overlap.
 ///
 /// # Errors
 /// Nesting deeper than [`MAX_DEPTH`], control characters, tags and `%TAG`.

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::fuzz::true_depth;
+use super::fuzz::{is_same, true_depth};
 use super::scan::{MAX_DEPTH, scan};
-use super::{Config, Kind, MAX_BYTES, Node, Value, read};
+use super::tree::{Growth, MAX_NODES};
+use super::{Config, Kind, MAX_BYTES, Node, Value, pieces, read, tree};
 use crate::testing::Random;
 
 /// Writes nesting of just this depth, in all styles.
@@ -284,6 +285,20 @@ fn a_list_of_tasks_is_cut_where_its_pieces_mean_what_the_whole_does() {
     {
         let cut: Vec<String> = pieces(whole, 1);
         assert_eq!(cut, [""; 0], "{whole:?}");
+    }
+}
+
+#[test]
+fn no_part_of_a_text_is_told_of_in_two_pieces() {
+    let short: String = (0..2_000).map(|number| format!("k{number}:\n- x\n- y\n")).collect();
+    let long = "- z\n".repeat(500);
+    for text in [format!("{short}a:\n{long}"), format!("a:\n{long}{short}b:\n{long}"), short] {
+        let mut told = Vec::new();
+        scan(&text, 100, &mut |piece| told.push(piece.range)).expect("YAML");
+        assert!(!told.is_empty() && told.is_sorted_by(|before, after| before.end <= after.start), "{told:?}");
+        let read = tree::read(&text, &mut Growth::new(0..MAX_NODES), false).expect("YAML");
+        let pieces = pieces::read(&text, 100, 0).expect("YAML");
+        assert!(is_same(&pieces, &read));
     }
 }
 
