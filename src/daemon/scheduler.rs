@@ -350,8 +350,9 @@ impl Scheduler {
         let count = mem::take(&mut self.starts_soon);
         if count > 0 {
             let (launchers, crew) = (self.setting.launchers.clone(), self.crew.clone());
-            crew.want(count.min(self.setting.plan.max_concurrent_runs));
-            launchers.want(count);
+            let at_once = self.setting.plan.max_concurrent_runs;
+            crew.want(count.min(at_once));
+            launchers.want(count, at_once);
             spawn("launchers", move || {
                 crew.fill();
                 launchers.fill();

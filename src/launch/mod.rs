@@ -42,6 +42,9 @@ pub const FILES_MAX: usize = 32;
 /// The most launchers that stand ready; each is a process.
 const READY_MAX: usize = 256;
 
+/// Those for runs that may have to wait long get this part of the descriptors of this process at most, each needs two.
+const DESCRIPTORS_PART: usize = 4;
+
 /// The launchers of this process's commands. To start one takes longer than all the rest of a command's start, so
 /// those that will be needed in a moment are started before.
 #[derive(Default)]
@@ -69,17 +72,19 @@ impl Launchers {
         })
     }
 
-    /// Says that so many more will be needed in a moment; `fill` is to be called then.
-    pub fn want(&self, more: usize) {
+    /// Says that so many more will be needed in a moment, `at_once` of them at the same time; `fill` is to be called then.
+    pub fn want(&self, more: usize, at_once: usize) {
+        let most = at_once.max(sys::descriptors_max() / DESCRIPTORS_PART / 2);
         let mut stock = self.stock();
-        stock.wanted = (stock.wanted + more).min(READY_MAX);
+        stock.wanted = (stock.wanted + more).min(most).min(READY_MAX);
     }
 
-    /// Starts those that are wanted. Whoever takes one meanwhile and finds none starts it himself.
+    /// Starts those that are wanted; if one cannot be had, none stands ready, as what they hold may be needed more. Whoever
+    /// takes one meanwhile and finds none starts it himself.
     pub fn fill(&self) {
         while self.stock().lacks_some() {
             let Ok(launcher) = Launcher::start(self.image()) else {
-                return;
+                return self.dismiss();
             };
             let mut stock = self.stock();
             if stock.lacks_some() {
@@ -93,8 +98,12 @@ impl Launchers {
 
     /// Ends those that stand ready and were not needed after all.
     pub fn dismiss(&self) {
-        let stock = mem::take(&mut *self.stock());
-        stock.ready.into_iter().for_each(Launcher::end);
+        let mut ready = mem::take(&mut *self.stock()).ready;
+        // First all are told, then each is waited for.
+        for launcher in &mut ready {
+            let _ = launcher.child.kill();
+        }
+        ready.into_iter().for_each(Launcher::end);
     }
 
     /// One for a command, which is alive and leads its session.

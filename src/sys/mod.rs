@@ -50,8 +50,8 @@ pub use os::{
     socket_address, start_of, wall_clock, was_given, watch_exit,
 };
 pub use process::{
-    ExitKind, Process, forbid_core_files, kill_process, lead_session, restore_signals, session_of, set_umask,
-    wait_without_reaping,
+    ExitKind, Process, descriptors_max, forbid_core_files, kill_process, lead_session, restore_signals, session_of,
+    set_umask, wait_without_reaping,
 };
 pub use terminal::{HiddenInput, Interruption, LINE_MAX, TerminalModes, in_foreground, terminal_width, wait_for_line};
 pub use user::{User, become_user, effective_uid, group_is_private, groups_of};

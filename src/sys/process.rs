@@ -83,6 +83,14 @@ pub fn set_umask(mask: u32) -> u32 {
     u32::from(before)
 }
 
+/// How many descriptors this process may have (getrlimit(2)).
+pub fn descriptors_max() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the call, which fills it.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    if done == 0 { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { 0 }
+}
+
 /// No core file of this process or of what it becomes, and no look at its memory by others of
 /// the same user.
 pub fn forbid_core_files() {

@@ -55,6 +55,24 @@ tasks:
 }
 
 #[test]
+fn of_few_descriptors_enough_are_left_for_the_runs_of_a_slot_however_many_wait() {
+    const TASKS: usize = 120;
+    if !needs("prlimit") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let task = |number| format!("- {{name: task-{number}, schedule: '@every 3s', command: ['true']}}\n");
+    let tasks: String = (0..TASKS).map(task).collect();
+    let mut daemon = sandbox.daemon(&format!("max_concurrent_runs: 2\ntasks:\n{tasks}"));
+    let mut prlimit = sandbox.command("prlimit");
+    prlimit.args(["--pid", &daemon.pid().to_string(), "--nofile=100:"]);
+    finish(prlimit).expect(0);
+    let ends = daemon.wait_for_lines(TASKS, &["run ended"]);
+    assert!(ends.iter().all(|end| end.contains("outcome=success")), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
 fn a_command_that_begins_to_print_when_there_is_no_thread_goes_on_and_nothing_is_lost() {
     if !needs("prlimit") {
         return;
