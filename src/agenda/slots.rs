@@ -35,6 +35,9 @@ pub fn shift(time: DateTime<Utc>, nanos: Boot) -> DateTime<Utc> {
 
 /// The start of a task after its slot: up to `jitter` later, always the same for a task on a machine.
 pub fn offset(jitter: Duration, machine_id: &str, task: &str) -> Boot {
+    if jitter.is_zero() {
+        return 0;
+    }
     let milliseconds = (u128::from(fingerprint([machine_id, task])) * jitter.as_millis()) >> 64;
     Boot::try_from(milliseconds).unwrap_or(0).saturating_mul(1_000_000)
 }

@@ -4,6 +4,8 @@
 //! also before whole ones, since a disk writes pages in any order. Nobody relied on them. Every
 //! other broken line was synced once, so the file is damaged and no slot in it is trusted.
 
+use std::io::BufRead;
+
 use super::line::{Entry, Line};
 use super::state::State;
 
@@ -114,8 +116,9 @@ fn whole_lines(mut rest: &[u8]) -> Vec<Line> {
 
 /// The first line of `bytes` without its end, and what follows; a last line without an end is none.
 fn next_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    Some((&bytes[..end], &bytes[end + 1..]))
+    let mut rest = bytes;
+    let length = rest.skip_until(b'\n').ok()?;
+    Some((bytes[..length].strip_suffix(b"\n")?, rest))
 }
 
 fn apply(state: &mut State, entry: Entry) {

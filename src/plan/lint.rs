@@ -1,5 +1,6 @@
 //! What is legal in a plan but surely not meant.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,8 +84,10 @@ pub(super) fn warnings(plan: &Plan) -> Vec<Problem> {
         warnings.push(unheard("tasks", "nobody would hear of the failure of any"));
     }
     let mut calendars = Calendars::default();
+    let mut place = String::new();
     for (index, task) in enabled() {
-        let place = format!("tasks[{index}]");
+        place.clear();
+        let _ = write!(place, "tasks[{index}]");
         if !all_unheard && is_unheard(plan, task) {
             warnings.push(unheard(&place, "nobody would hear of its failure"));
         }
@@ -177,14 +180,6 @@ fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
 
 /// Variables that a shell would expand, where there is none.
 fn warn_of_dollars(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
-    let words = [&plan.program(step.program).name].into_iter().chain(step.arguments.iter());
-    let is_expander = |word: &String| {
-        let name = Path::new(word).file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| EXPANDERS.contains(&name))
-    };
-    if words.clone().any(is_expander) {
-        return Vec::new();
-    }
     let hint = "`~/` stands for the home directory; for more take a shell: [sh, -c, \"…\"]";
     let variables = step.environment.iter().filter(|(_, value)| value.text().is_some_and(is_variable));
     let variables = variables
@@ -192,7 +187,14 @@ fn warn_of_dollars(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
         .map(|(name, _)| format!("{name} begins with the name of a variable"));
     let arguments = step.arguments.iter().filter(|argument| is_variable(argument)).take(1);
     let arguments = arguments.map(|_| "an argument of a command begins with the name of a variable".to_owned());
-    variables.chain(arguments).map(|what| warning(place, what + ", which nothing expands", Some(hint))).collect()
+    let found = variables.chain(arguments).map(|what| warning(place, what + ", which nothing expands", Some(hint)));
+    let found: Vec<Problem> = found.collect();
+    let is_expander = |word: &String| {
+        let name = Path::new(word).file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| EXPANDERS.contains(&name))
+    };
+    let mut words = [&plan.program(step.program).name].into_iter().chain(step.arguments.iter());
+    if found.is_empty() || words.any(is_expander) { Vec::new() } else { found }
 }
 
 /// Whether `text` begins as a shell's variable: `${…`, or `$NAME` at its end or before a slash. `$RECYCLE.BIN` is a

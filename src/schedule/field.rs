@@ -75,6 +75,9 @@ impl Field {
 
     /// One item of a list: its first and last number and its step.
     fn parse_item(&self, item: &str) -> Result<(u32, u32, usize), String> {
+        if is_number(item) {
+            return self.parse_value(item).map(|value| (value, value, 1));
+        }
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(self.parse_step(step)?)),
             None => (item, None),
