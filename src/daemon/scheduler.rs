@@ -468,7 +468,7 @@ impl Scheduler {
             let record = locked(&run.record);
             let log = &mut |lines: &str| runner::log_kept_output(lines, task, ended.run);
             record.settle(ended.outcome == Outcome::Success, log);
-            tail.push_str(record.tail());
+            tail = record.tail();
             last_line = record.last_line().map(str::to_owned);
         }
         // Before anybody hears of the end, and perhaps asks for new values.

@@ -74,7 +74,7 @@ pub fn event(level: Level, message: &str, fields: &[Field<'_>]) {
     if !enabled(level) {
         return;
     }
-    writer::write(&line(level, message, fields));
+    writer::write(line(level, message, fields));
 }
 
 /// What the journal reads a line's priority from, sd-daemon(3); it has times of its own.
@@ -121,7 +121,7 @@ pub fn warnings(warnings: &[Error]) {
         Some(hint) => line(Level::Warn, &warning.to_string(), &[("hint", hint)]),
         None => line(Level::Warn, &warning.to_string(), &[]),
     });
-    writer::write(&lines.collect::<String>());
+    writer::write(lines.collect());
 }
 
 /// From now on a panic is told by its place alone: what it says may be made of data.
@@ -148,7 +148,7 @@ fn say(level: Level, kind: &str, error: &Error) {
     if let Some(hint) = &error.hint {
         let _ = writeln!(text, "{head}backupnizza: hint: {}", printable(hint));
     }
-    writer::write(&text);
+    writer::write(text);
 }
 
 /// A line that the tool of a source said: as it is for people, who know their tool's words.
@@ -156,7 +156,7 @@ pub fn quote(secret: &str, line: &str) {
     if is_json() {
         info("a source says", &[("secret", &secret), ("line", &line)]);
     } else {
-        writer::write(&format!("{}{line}\n", priority(Level::Info)));
+        writer::write(format!("{}{line}\n", priority(Level::Info)));
     }
 }
 
@@ -170,20 +170,20 @@ pub fn output(lines: &str, fields: &[Field<'_>]) {
     // For people the fields stand before the text, so that a command's tables keep their columns.
     let (head, tail) = match is_json {
         true => (json_head(Level::Info), json_tail(fields)),
-        false if on_terminal() => (text_time() + " " + &whose(fields) + " | ", "\n".to_owned()),
-        false => (text_head(Level::Info) + text_fields(fields).trim_start() + " | ", "\n".to_owned()),
+        false if on_terminal() => (text_time() + " " + &whose(fields) + " | ", String::new()),
+        false => (text_head(Level::Info) + text_fields(fields).trim_start() + " | ", String::new()),
     };
     let mut text = String::with_capacity(lines.len() + (head.len() + tail.len()) * 8);
-    for line in lines.lines() {
+    for line in lines.split_inclusive('\n') {
         text.push_str(&head);
         if is_json {
-            text.push_str(&escape_json(line));
+            text.push_str(&escape_json(line.trim_end_matches('\n')));
+            text.push_str(&tail);
         } else {
             text.push_str(line);
         }
-        text.push_str(&tail);
     }
-    writer::write_output(&text);
+    writer::write_output(text);
 }
 
 fn text_line(level: Level, message: &str, fields: &[Field<'_>]) -> String {

@@ -64,12 +64,12 @@ pub fn finish() {
 }
 
 /// A line that nobody waits for.
-pub fn write(line: &str) {
+pub fn write(line: String) {
     QUEUE.push(line, Duration::ZERO);
 }
 
 /// Lines of output, which wait for room.
-pub fn write_output(lines: &str) {
+pub fn write_output(lines: String) {
     QUEUE.push(lines, OUTPUT_PATIENCE);
 }
 
@@ -78,16 +78,25 @@ fn to_stderr(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Appends `more` to `text`, without a copy where it can.
+fn append(text: &mut String, more: String) {
+    if text.is_empty() {
+        *text = more;
+    } else {
+        text.push_str(&more);
+    }
+}
+
 impl Queue {
-    fn push(&self, text: &str, patience: Duration) {
+    fn push(&self, text: String, patience: Duration) {
         let has_room = |state: &State| state.text.is_empty() || state.text.len() + text.len() <= QUEUE_MAX;
         let mut state = self.wait_while(patience, |state| state.runs && !has_room(state));
         if !state.runs {
             drop(state);
-            return to_stderr(text);
+            return to_stderr(&text);
         }
         if has_room(&state) {
-            state.text.push_str(text);
+            append(&mut state.text, text);
             if state.text.len() >= state.wakes_writer {
                 state.wakes_writer = usize::MAX;
                 drop(state);

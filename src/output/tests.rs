@@ -316,6 +316,17 @@ fn the_tail_is_the_last_100_lines_in_every_mode() {
 }
 
 #[test]
+fn the_tail_is_whole_wherever_older_lines_were_dropped() {
+    let text = |n: usize| format!("{n} {}", "x".repeat(400));
+    let mut record = Record::new(OutputMode::Discard);
+    for n in 0..1000 {
+        record.lines(&(text(n) + "\n"), &mut |_| {});
+        let expected: Vec<String> = (0..=n).skip((n + 1).saturating_sub(100)).map(text).collect();
+        assert_eq!(record.tail().lines().collect::<Vec<_>>(), expected, "after {n} lines");
+    }
+}
+
+#[test]
 fn the_line_that_tells_of_an_error_is_preferred_among_the_last_few() {
     let told = |lines: &[&str]| {
         let (record, _) = record(OutputMode::Log, lines.iter().map(|line| (*line).to_owned()));
