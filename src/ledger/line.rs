@@ -3,7 +3,7 @@
 //! The CRC-32 covers all behind it. The epoch counts the syncs before the line was written, the
 //! index the lines since the last one: they tell what a power cut may have torn from damage.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Formatter, Write as _};
 use std::str::{FromStr, SplitAsciiWhitespace};
 use std::time::Duration;
 
@@ -40,18 +40,25 @@ pub struct Line {
     pub entry: Entry,
 }
 
-impl Line {
-    /// Appends the line and its end to `out`.
-    pub fn write(&self, out: &mut String) {
-        let body = format!("{}.{} {}", self.epoch, self.index, words_of(&self.entry));
-        let _ = writeln!(out, "{:08x} {body}", crc32(body.as_bytes()));
-    }
+/// How many digits a line's CRC has.
+const SUM_LEN: usize = 8;
 
+/// Appends a line, with its end, to `out`: an entry, or a record alone.
+pub fn write(out: &mut String, epoch: u64, index: u64, entry: &dyn Display) {
+    let start = out.len();
+    let _ = write!(out, "{:SUM_LEN$} {epoch}.{index} {entry}", "");
+    let (sum, body) = (start..start + SUM_LEN, start + SUM_LEN + 1);
+    let digits = format!("{:08x}", crc32(&out.as_bytes()[body..]));
+    out.replace_range(sum, &digits);
+    out.push('\n');
+}
+
+impl Line {
     /// Reads a line, given without its end; `None` if it is not whole.
     pub fn read(line: &[u8]) -> Option<Line> {
         let line = std::str::from_utf8(line).ok()?;
         let (sum, body) = line.split_once(' ')?;
-        if sum.len() != 8 || u32::from_str_radix(sum, 16).ok()? != crc32(body.as_bytes()) {
+        if sum.len() != SUM_LEN || u32::from_str_radix(sum, 16).ok()? != crc32(body.as_bytes()) {
             return None;
         }
         let (place, words) = body.split_once(' ')?;
@@ -60,100 +67,163 @@ impl Line {
     }
 }
 
-fn words_of(entry: &Entry) -> String {
-    match entry {
-        Entry::Header => HEADER.to_string(),
-        Entry::Next(run) => format!("next {run}"),
-        Entry::Boot(boot) => format!("boot {}", escape(boot)),
-        Entry::Kept(name, task) => words_of_task(name, task),
-        Entry::Pending(name, due) => format!("pending {} {}", escape(name), words_of_due(due)),
-        Entry::Running(run, started) => format!("running {run} {}", words_of_started(started)),
-        Entry::Survivor(session) => format!("survivor {}", words_of_session(session)),
-        Entry::Past(past) => words_of_past(past),
-        Entry::Ready => "ready".to_string(),
-        Entry::Record(record) => words_of_record(record),
-    }
-}
-
-fn words_of_record(record: &Record) -> String {
-    match record {
-        Record::Begun { boot, wall } => format!("begun {} {}", escape(boot), time(*wall)),
-        Record::Task { task, schedule, wall } => format!("task {} {schedule:016x} {}", escape(task), time(*wall)),
-        Record::Gone { task } => format!("gone {}", escape(task)),
-        Record::Due { task, due } => format!("due {} {}", escape(task), words_of_due(due)),
-        Record::NotRun { task, slot, cause, wall, outcome } => {
-            let (slot, wall, cause) = (time(*slot), time(*wall), cause.name());
-            format!("not-run {} {slot} {cause} {wall} {}", escape(task), words_of_outcome(*outcome))
-        }
-        Record::Started { run, started } => format!("started {run} {}", words_of_started(started)),
-        Record::Withdrawn { run } => format!("withdrawn {run}"),
-        Record::Stale { task } => format!("stale {}", escape(task)),
-        Record::Session(session) => format!("session {}", words_of_session(session)),
-        Record::SessionEnded { pid, start } => format!("session-ended {pid} {start}"),
-        Record::Ended { run, outcome, exit_code, wall, took, attempts, cut } => {
-            let (outcome, wall, took) = (words_of_outcome(*outcome), time(*wall), millis(*took));
-            format!("ended {run} {outcome} {} {wall} {took} {attempts} {cut}", optional(*exit_code))
+impl Display for Entry {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Entry::Header => f.write_str(HEADER),
+            Entry::Next(run) => write!(f, "next {run}"),
+            Entry::Boot(boot) => write!(f, "boot {}", Word(boot)),
+            Entry::Kept(name, task) => write!(f, "kept {} {task}", Word(name)),
+            Entry::Pending(name, due) => write!(f, "pending {} {due}", Word(name)),
+            Entry::Running(run, started) => write!(f, "running {run} {started}"),
+            Entry::Survivor(session) => write!(f, "survivor {session}"),
+            Entry::Past(past) => write!(f, "past {past}"),
+            Entry::Ready => f.write_str("ready"),
+            Entry::Record(record) => record.fmt(f),
         }
     }
 }
 
-fn words_of_task(name: &str, task: &TaskState) -> String {
-    format!(
-        "kept {} {} {} {} {} {} {} {} {} {} {} {}",
-        escape(name),
-        optional(task.schedule.map(|schedule| format!("{schedule:016x}"))),
-        time(task.first_seen),
-        time(task.from),
-        time(task.last_slot),
-        optional(task.before_correction.map(time)),
-        task.cut,
-        optional(task.last_start.map(time)),
-        optional(task.last_success.map(time)),
-        optional(task.last_outcome.map(words_of_outcome)),
-        task.failing,
-        task.stale,
-    )
-}
-
-fn words_of_past(past: &Past) -> String {
-    format!(
-        "past {} {} {} {} {} {} {} {} {} {} {}",
-        optional(past.run),
-        escape(&past.task),
-        time(past.slot),
-        past.cause.name(),
-        optional(past.started.map(time)),
-        time(past.ended),
-        words_of_outcome(past.outcome),
-        optional(past.exit_code),
-        millis(past.took),
-        past.attempts,
-        past.cut,
-    )
-}
-
-fn words_of_due(due: &Due) -> String {
-    format!("{} {} {}", time(due.slot), due.cause.name(), time(due.since))
-}
-
-fn words_of_started(started: &Started) -> String {
-    format!("{} {} {} {}", escape(&started.task), time(started.slot), started.cause.name(), time(started.wall))
-}
-
-fn words_of_session(session: &Session) -> String {
-    let (run, task, boot) = (optional(session.run), escape(&session.task), escape(&session.boot));
-    format!("{run} {task} {} {} {boot}", session.pid, session.start)
-}
-
-fn words_of_outcome(outcome: Outcome) -> String {
-    match outcome.reason() {
-        Some(reason) => format!("{}:{}", outcome.name(), reason.name()),
-        None => outcome.name().to_string(),
+impl Display for Record {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Record::Begun { boot, wall } => write!(f, "begun {} {}", Word(boot), Time(*wall)),
+            Record::Task { task, schedule, wall } => {
+                write!(f, "task {} {schedule:016x} {}", Word(task), Time(*wall))
+            }
+            Record::Gone { task } => write!(f, "gone {}", Word(task)),
+            Record::Due { task, due } => write!(f, "due {} {due}", Word(task)),
+            Record::NotRun { task, slot, cause, wall, outcome } => {
+                let (task, slot, cause, wall) = (Word(task), Time(*slot), cause.name(), Time(*wall));
+                write!(f, "not-run {task} {slot} {cause} {wall} {}", Ending(*outcome))
+            }
+            Record::Started { run, started } => write!(f, "started {run} {started}"),
+            Record::Withdrawn { run } => write!(f, "withdrawn {run}"),
+            Record::Stale { task } => write!(f, "stale {}", Word(task)),
+            Record::Session(session) => write!(f, "session {session}"),
+            Record::SessionEnded { pid, start } => write!(f, "session-ended {pid} {start}"),
+            Record::Ended { run, outcome, exit_code, wall, took, attempts, cut } => {
+                let (outcome, code, wall, took) =
+                    (Ending(*outcome), Optional(*exit_code), Time(*wall), Optional(took.map(|took| took.as_millis())));
+                write!(f, "ended {run} {outcome} {code} {wall} {took} {attempts} {cut}")
+            }
+        }
     }
 }
 
-fn time(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+/// Without its name, its due run and its past.
+impl Display for TaskState {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.schedule {
+            Some(schedule) => write!(f, "{schedule:016x}")?,
+            None => f.write_str(NONE)?,
+        }
+        write!(
+            f,
+            " {} {} {} {} {} {} {} {} {} {}",
+            Time(self.first_seen),
+            Time(self.from),
+            Time(self.last_slot),
+            Optional(self.before_correction.map(Time)),
+            self.cut,
+            Optional(self.last_start.map(Time)),
+            Optional(self.last_success.map(Time)),
+            Optional(self.last_outcome.map(Ending)),
+            self.failing,
+            self.stale,
+        )
+    }
+}
+
+impl Display for Past {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} {} {} {} {} {} {} {} {} {}",
+            Optional(self.run),
+            Word(&self.task),
+            Time(self.slot),
+            self.cause.name(),
+            Optional(self.started.map(Time)),
+            Time(self.ended),
+            Ending(self.outcome),
+            Optional(self.exit_code),
+            Optional(self.took.map(|took| took.as_millis())),
+            self.attempts,
+            self.cut,
+        )
+    }
+}
+
+impl Display for Due {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", Time(self.slot), self.cause.name(), Time(self.since))
+    }
+}
+
+impl Display for Started {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", Word(&self.task), Time(self.slot), self.cause.name(), Time(self.wall))
+    }
+}
+
+impl Display for Session {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (run, task, boot) = (Optional(self.run), Word(&self.task), Word(&self.boot));
+        write!(f, "{run} {task} {} {} {boot}", self.pid, self.start)
+    }
+}
+
+/// An outcome with its reason.
+struct Ending(Outcome);
+
+impl Display for Ending {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())?;
+        self.0.reason().map_or(Ok(()), |reason| write!(f, ":{}", reason.name()))
+    }
+}
+
+struct Time(DateTime<Utc>);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+}
+
+/// The word for a value that is not there.
+const NONE: &str = "-";
+
+struct Optional<T>(Option<T>);
+
+impl<T: Display> Display for Optional<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str(NONE),
+        }
+    }
+}
+
+/// A text as one word: printable ASCII, `%XX` for all other bytes, never empty and never `-`.
+struct Word<'a>(&'a str);
+
+impl Display for Word<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Word(text) = *self;
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+        if text.is_empty() {
+            f.write_str("%")
+        } else if text != NONE && text.bytes().all(is_plain) {
+            f.write_str(text)
+        } else {
+            text.bytes().try_for_each(|byte| match byte {
+                byte if is_plain(byte) && text != NONE => f.write_char(char::from(byte)),
+                byte => write!(f, "%{byte:02x}"),
+            })
+        }
+    }
 }
 
 /// Most of a ledger are times, and the usual ones are read far faster by hand than by chrono's parser, which reads all
@@ -184,30 +254,6 @@ fn usual_time_of(word: &[u8]) -> Option<DateTime<Utc>> {
 /// Of up to nine of them.
 fn digits(text: &[u8]) -> Option<u32> {
     text.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
-}
-
-fn millis(duration: Option<Duration>) -> String {
-    optional(duration.map(|duration| duration.as_millis()))
-}
-
-fn optional(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "-".to_string(), |value| value.to_string())
-}
-
-/// `text` as one word: printable ASCII, `%XX` for all other bytes, never empty and never `-`.
-fn escape(text: &str) -> String {
-    if text.is_empty() {
-        return "%".to_string();
-    }
-    let mut word = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' && text != "-" {
-            word.push(char::from(byte));
-        } else {
-            let _ = write!(word, "%{byte:02x}");
-        }
-    }
-    word
 }
 
 fn unescape(word: &str) -> Option<String> {
@@ -257,7 +303,7 @@ impl<'a> Words<'a> {
     /// `Some(None)` for `-`.
     fn optional<T>(&mut self, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
         match self.word()? {
-            "-" => Some(None),
+            NONE => Some(None),
             word => read(word).map(Some),
         }
     }
@@ -415,7 +461,7 @@ mod tests {
     #[test]
     fn any_text_is_one_word_and_comes_back() {
         for text in ["", "-", "%", "a b", "documents", "ä\n\0", "%41", "--"] {
-            let word = escape(text);
+            let word = Word(text).to_string();
             assert!(word.bytes().all(|byte| byte.is_ascii_graphic()) && word != "-", "{word}");
             assert_eq!(unescape(&word).as_deref(), Some(text));
         }
@@ -427,7 +473,7 @@ mod tests {
     fn times_far_away_come_back() {
         for seconds in [-62_000_000_000, -1, 0, 1_900_000_000, 253_402_300_800, 8_000_000_000_000] {
             let then = DateTime::from_timestamp(seconds, 123_456_789).expect("within chrono's range");
-            assert_eq!(time_of(&time(then)), Some(then));
+            assert_eq!(time_of(&Time(then).to_string()), Some(then));
         }
     }
 
@@ -437,7 +483,7 @@ mod tests {
         let parts = ["2024", "2023", "-", "02", "29", "30", "T", "23", "24", ":", "59", "60", ".", "5", "Z", "+", " "];
         for _ in 0..20_000 {
             let day = DateTime::from_timestamp(random.below(8_000_000_000) as i64, random.below(1_000_000_000) as u32);
-            let mut text = time(day.expect("within chrono's range"));
+            let mut text = Time(day.expect("within chrono's range")).to_string();
             if random.once_in(2) {
                 text = random.mutated(&text, &parts);
             }

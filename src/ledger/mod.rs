@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use crate::error::Error;
-use line::{Entry, Line};
+use line::Entry;
 use replay::{Replay, replay};
 
 pub use state::{Cause, Due, FUTURE_MAX, Past, Record, Session, Started, State, TaskState};
@@ -193,7 +193,7 @@ impl Disk {
         }
         let mut text = String::new();
         for (index, record) in (self.index..).zip(records) {
-            Line { epoch: self.epoch, index, entry: Entry::Record(record.clone()) }.write(&mut text);
+            line::write(&mut text, self.epoch, index, record);
         }
         let written = file.write_all_at(text.as_bytes(), self.length);
         if let Err(error) = written.and_then(|()| if sync { file.sync_data() } else { Ok(()) }) {
@@ -299,7 +299,7 @@ fn snapshot(state: &State) -> String {
 
     let mut text = String::new();
     for (index, entry) in (0..).zip(entries) {
-        Line { epoch: 0, index, entry }.write(&mut text);
+        line::write(&mut text, 0, index, &entry);
     }
     text
 }
