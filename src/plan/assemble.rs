@@ -380,7 +380,6 @@ fn base_name(program: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     match base {
         "" | "." | ".." => "command".to_string(),
-        _ if base.len() <= 64 && base.chars().all(|c| fit(c) == c) => base.to_string(),
         _ => base.chars().take(64).map(fit).collect(),
     }
 }

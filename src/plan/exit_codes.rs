@@ -44,10 +44,6 @@ type Ranges = &'static [(u8, u8)];
 /// The meaning of a program's statuses with all layers applied, the farthest first.
 pub(super) fn merge<'l>(program: &str, layers: impl IntoIterator<Item = &'l Setting<CodesLayer>>) -> ExitCodes {
     let mut base = of_program(program);
-    let mut layers = layers.into_iter().filter(|layer| !matches!(layer, Setting::Unset)).peekable();
-    if layers.peek().is_none() {
-        return base;
-    }
     let mut codes = base.clone();
     for layer in layers {
         match layer {

@@ -30,6 +30,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Sandbox {
     folder: PathBuf,
     zone: String,
+    /// What stands before each command line.
+    placement: &'static [&'static str],
+}
+
+/// Keeps a command and all that it starts on one processor (taskset(1)).
+pub const ONE_PROCESSOR: &[&str] = if cfg!(target_os = "linux") { &["taskset", "-c", "0"] } else { &[] };
+
+/// `program`, placed as `placement` says.
+pub fn placed(placement: &[&str], program: &Path) -> Command {
+    let Some((first, others)) = placement.split_first() else { return Command::new(program) };
+    let mut command = Command::new(first);
+    command.args(others).arg(program);
+    command
 }
 
 impl Sandbox {
@@ -38,7 +51,7 @@ impl Sandbox {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("backupnizza-bench-{}-{number}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&folder).expect("a temporary folder");
-        let sandbox = Sandbox { folder, zone: "UTC0".to_owned() };
+        let sandbox = Sandbox { folder, zone: "UTC0".to_owned(), placement: &[] };
         sandbox.write("vault.key", "correct horse battery staple\n");
         sandbox
     }
@@ -46,6 +59,12 @@ impl Sandbox {
     /// Local time is so many seconds ahead of UTC, which moves the slots of whole minutes.
     pub fn ahead_of_utc(mut self, seconds: u32) -> Sandbox {
         self.zone = format!("BENCH-00:00:{seconds:02}");
+        self
+    }
+
+    /// Whatever is started is placed so.
+    pub fn placed(mut self, placement: &'static [&'static str]) -> Sandbox {
+        self.placement = placement;
         self
     }
 
@@ -78,7 +97,7 @@ impl Sandbox {
 
     /// backupnizza with these arguments in an environment that has little else.
     pub fn backupnizza(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = placed(self.placement, program());
         command
             .args(arguments)
             .env_clear()
