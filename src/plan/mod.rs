@@ -546,6 +546,11 @@ impl Step {
         });
         from_environment.chain(self.stdin)
     }
+
+    /// Whether anything that it starts calls this program, to redeem a token.
+    pub fn redeems(&self) -> bool {
+        self.environment.iter().any(|(_, value)| matches!(value, Value::Token { .. }))
+    }
 }
 
 #[cfg(test)]

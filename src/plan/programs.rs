@@ -1,12 +1,13 @@
 //! The plan's programs as they are on this machine, each looked at once however many commands share it.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Plan, ProgramId, ProgramSpec, Step, Task};
+use super::{Plan, ProgramId, ProgramSpec, RunAs, Step, Task};
 use crate::error::Error;
-use crate::program::{self, Program, Recheck, Warning};
+use crate::program::{self, Program, Recheck, Rights, Warning};
 
 /// The programs of a plan, and this one, which commands call to redeem their tokens.
 pub struct Programs {
@@ -36,9 +37,27 @@ impl Programs {
         };
         let all = plan.programs().map(|(_, spec)| keep(look_at(spec, &path_variable))).collect();
         let client = keep(program::inspect(client, None, &path_variable, None).map_err(|error| error.hint(INSTALL)));
+        let programs = Programs { all, client };
+        warnings.extend(programs.closed(plan));
         warnings.sort();
         warnings.dedup();
-        (Programs { all, client }, warnings)
+        (programs, warnings)
+    }
+
+    /// What the users as whom commands run could not execute.
+    fn closed(&self, plan: &Plan) -> Vec<Warning> {
+        let mut looked_at = HashSet::new();
+        let mut warnings = Vec::new();
+        for step in plan.tasks().filter(|(_, task)| task.enabled).flat_map(|(_, task)| task.commands()) {
+            let Some(user) = &step.user else { continue };
+            let needed = [Some(&self.all[step.program.index()]), step.redeems().then_some(&self.client)];
+            for program in needed.into_iter().flatten().filter_map(|looked| get(looked).ok()) {
+                if looked_at.insert((user.uid, program.path().to_owned())) {
+                    warnings.extend(closed_to(program.path(), user));
+                }
+            }
+        }
+        warnings
     }
 
     /// What is wrong with this program and those that something enabled needs, and who that is.
@@ -115,6 +134,15 @@ fn users(plan: &Plan) -> Vec<Option<User<'_>>> {
         }
     }
     users
+}
+
+fn closed_to(path: &Path, user: &RunAs) -> Option<Warning> {
+    let place = program::shown(program::closed_to(path, Rights { uid: user.uid, groups: &user.groups })?);
+    Some(Warning {
+        object: program::shown(path),
+        what: format!("user {} cannot execute it: {place} is closed to that user", user.name),
+        hint: Some(format!("chmod o+x {place}, or install it where all may go, such as /usr/local/bin")),
+    })
 }
 
 fn get(looked: &Looked) -> Result<Arc<Program>, Error> {

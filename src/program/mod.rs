@@ -2,15 +2,17 @@
 //! right before exec. A command is handed secrets, so whoever can change its program, a folder or
 //! link on the way to it, or the interpreter of a script, has those secrets.
 //!
-//! `search` goes from a word to a path, `trust` judges the path, `script` reads `#!` lines,
-//! `identity` is by what a file is known again, `sha256` is for pins.
+//! `search` goes from a word to a path, `trust` judges the path, `access` asks whether another user may go there,
+//! `script` reads `#!` lines, `identity` is by what a file is known again, `sha256` is for pins.
 
+mod access;
 mod identity;
 mod script;
 mod search;
 mod sha256;
 mod trust;
 
+pub use access::{Rights, closed_to};
 pub use identity::Identity;
 pub use search::find;
 pub use sha256::Sha256Digest;

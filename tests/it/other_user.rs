@@ -220,6 +220,36 @@ fn a_socket_in_a_folder_that_the_user_cannot_go_through_is_told_at_the_start() {
 }
 
 #[test]
+fn a_program_and_a_client_that_the_user_cannot_execute_are_told_before_they_are_needed() {
+    let Some(sandbox) = sandbox() else { return };
+    let program = copy(&sandbox);
+    let script = sandbox.script("bin/backup", "#!/bin/sh\n");
+    let config = config(&sandbox, "environment: {ASK: {secret: vault, as: command}}", "true");
+    sandbox.config(&config.replace("[sh, -c, 'true']", &format!("[\"{}\"]", script.display())));
+    let told = |bin_mode: u32, script_mode: u32| {
+        for (path, mode) in [(sandbox.path("bin"), bin_mode), (script.clone(), script_mode)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        }
+        let mut check = sandbox.command(&program);
+        check.args(["check", "backup.yaml"]);
+        let said = finish(check).expect(0).stderr;
+        let lines = said.lines().filter(|line| line.contains("user nobody cannot execute it"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let closed = |path: &std::path::Path, place: &std::path::Path| {
+        format!(
+            "backupnizza: warning: {}: user nobody cannot execute it: {} is closed to that user",
+            path.display(),
+            place.display()
+        )
+    };
+    let bin = sandbox.path("bin");
+    assert_eq!(told(0o755, 0o755), [""; 0]);
+    assert_eq!(told(0o700, 0o755), [closed(&script, &bin), closed(&program, &bin)]);
+    assert_eq!(told(0o755, 0o700), [closed(&script, &script)]);
+}
+
+#[test]
 fn who_is_not_there_and_who_may_not_is_told() {
     let sandbox = Sandbox::new();
     sandbox.config("tasks: [{name: theirs, user: no-such-user, command: [\"true\"]}]");
