@@ -6,6 +6,7 @@
 mod journal;
 mod writer;
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
 use std::panic;
@@ -238,7 +239,10 @@ fn json_tail(fields: &[Field<'_>]) -> String {
 }
 
 /// `text` as the inside of a JSON string (RFC 8259, section 7).
-pub fn escape_json(text: &str) -> String {
+pub fn escape_json(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        return text.into();
+    }
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -252,7 +256,7 @@ pub fn escape_json(text: &str) -> String {
             c => escaped.push(c),
         }
     }
-    escaped
+    escaped.into()
 }
 
 #[cfg(test)]
