@@ -9,12 +9,12 @@ use zeroize::Zeroize;
 
 use super::lines::Lines;
 use super::patterns::{Hit, Patterns};
-use crate::sys::{self, Arena, Block};
+use crate::sys::{Arena, Block};
 
 /// Room for one read: little while a command is silent, since every running one has a buffer, and as much
 /// as a pipe holds when it is not.
 const ROOM_MIN: usize = 4 * 1024;
-const ROOM_MAX: usize = sys::PIPE_LEN;
+const ROOM_MAX: usize = 64 * 1024;
 
 /// So many small reads in a row make a command silent again.
 const QUIET_READS: u32 = 64;

@@ -94,8 +94,6 @@ pub struct Intake<'a> {
     redactor: Redactor,
     /// Those that one read has brought.
     lines: String,
-    /// The pipe has room for what comes while this program deals with what came.
-    is_wide: bool,
     /// May wait for a reader of the log, so it is called once for each read at most.
     sink: Box<dyn FnMut(&str) + Send + 'a>,
 }
@@ -223,7 +221,7 @@ impl<'a> Intake<'a> {
         // So that it is never waited for: a command may open its end anew and take out what it has written. Of a pipe
         // that is open this cannot fail (fcntl(2)).
         let _ = sys::set_nonblocking(&output);
-        Intake { output, redactor, lines: String::new(), is_wide: false, sink }
+        Intake { output, redactor, lines: String::new(), sink }
     }
 
     fn pass_on(&mut self) {
@@ -238,10 +236,6 @@ impl<'a> Intake<'a> {
         match self.output.read(self.redactor.space()) {
             Ok(0) => false,
             Ok(count) => {
-                if !self.is_wide && count > sys::PIPE_LEN / 2 {
-                    self.is_wide = true;
-                    sys::widen_pipe(&self.output);
-                }
                 self.redactor.advance(count, &mut |lines: &str| self.lines.push_str(lines));
                 self.pass_on();
                 true

@@ -13,9 +13,6 @@ use super::{check, check_size};
 /// The most descriptors that one message carries: standard input and a pipe for each `as: file`.
 pub const DESCRIPTORS_MAX: usize = 64;
 
-/// How much a pipe holds, in bytes, as it is made (pipe(7)).
-pub const PIPE_LEN: usize = 64 * 1024;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
     Read,

@@ -413,12 +413,6 @@ pub fn give_pipe(number: RawFd, uid: u32, gid: u32) -> io::Result<()> {
     if is_pipe { std::os::unix::fs::fchown(fd, Some(uid), Some(gid)) } else { Ok(()) }
 }
 
-/// Gives a pipe four times the room that it has at first, if its user may have so much (pipe(7)).
-pub fn widen_pipe(pipe: &impl AsFd) {
-    // SAFETY: F_SETPIPE_SZ takes an integer. Where it fails the pipe stays as it is.
-    unsafe { libc::fcntl(pipe.as_fd().as_raw_fd(), libc::F_SETPIPE_SZ, 4 * super::PIPE_LEN as libc::c_int) };
-}
-
 /// Moves `len` bytes that have come at `socket` into `pipe` without taking them into this process (splice(2)). False: they
 /// have not all come, or `pipe` is none, and nothing was moved.
 pub fn pass_on(socket: &impl AsFd, pipe: &impl AsFd, len: usize) -> io::Result<bool> {

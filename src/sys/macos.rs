@@ -233,9 +233,6 @@ pub fn start_of(pid: i32) -> Option<u64> {
     process(pid).map(|process| process.started)
 }
 
-/// The system widens pipes by itself here.
-pub fn widen_pipe(_: &impl AsFd) {}
-
 /// Nothing here moves bytes from a socket into a pipe.
 pub fn pass_on(_: &impl AsFd, _: &impl AsFd, _: usize) -> io::Result<bool> {
     Ok(false)

@@ -39,7 +39,7 @@ compile_error!(
 pub use arena::{Arena, Block, MemoryError, Protection};
 pub use database::{user_by_id, user_by_name};
 pub use descriptor::{
-    Interest, PIPE_LEN, Watched, duplicate_above, lacks_descriptor, move_descriptor, open_controlling_terminal,
+    Interest, Watched, duplicate_above, lacks_descriptor, move_descriptor, open_controlling_terminal,
     open_without_waiting, peek, poll, receive_with_descriptors, send_with_descriptors, set_nonblocking,
 };
 pub use environment::{overwrite_variable, variables};
@@ -47,7 +47,7 @@ pub use memory::{give_back_memory, share_one_heap};
 pub use os::{
     LauncherImage, OpenProgram, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
     give_pipe, has_access_list, is_in_use, machine_id, pass_on, peer, pids, process, send_signal_in_session,
-    socket_address, start_of, wall_clock, was_given, watch_exit, widen_pipe,
+    socket_address, start_of, wall_clock, was_given, watch_exit,
 };
 pub use process::{
     ExitKind, Process, descriptors_max, forbid_core_files, kill_process, lead_session, restore_signals, session_of,
