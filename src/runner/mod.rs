@@ -114,10 +114,14 @@ impl TryEnd {
 
     const NOTHING_YET: TryEnd = TryEnd { outcome: Outcome::Success, exit_code: None, fatal: false };
 
-    /// The worse of two ends; of two alike, the first.
+    /// Before all steps were started.
+    const STOPPED: TryEnd = TryEnd { outcome: Outcome::Stopped, exit_code: None, fatal: false };
+
+    /// The worse of two ends; of two alike, the first with an exit status.
     fn and(self, other: TryEnd) -> TryEnd {
         let fatal = self.fatal || other.fatal;
-        let keeps = self.exit_code.is_some() && self.outcome.worse(other.outcome) == self.outcome;
+        let is_worst = self.outcome.worse(other.outcome) == self.outcome;
+        let keeps = is_worst && (self.outcome != other.outcome || self.exit_code.is_some());
         TryEnd { fatal, ..if keeps { self } else { other } }
     }
 }
@@ -146,9 +150,12 @@ impl TryRun<'_> {
     fn in_sequence(&self, steps: &[&Step], switch: &StopSwitch) -> TryEnd {
         let mut end = TryEnd::NOTHING_YET;
         for step in steps {
+            if switch.is_stopped() {
+                return end.and(TryEnd::STOPPED);
+            }
             end = end.and(self.step(step, self.attempt.deadline, &[switch]));
-            let over = matches!(end.outcome, Outcome::Stopped | Outcome::Timeout) || switch.is_stopped();
-            if over || (end.outcome.is_failure() && self.task.on_error == OnError::Stop) {
+            let is_over = matches!(end.outcome, Outcome::Stopped | Outcome::Timeout);
+            if is_over || (end.outcome.is_failure() && self.task.on_error == OnError::Stop) {
                 break;
             }
         }
@@ -158,20 +165,24 @@ impl TryRun<'_> {
     fn in_parallel(&self, steps: &[&Step], switch: &StopSwitch) -> TryEnd {
         let others = StopSwitch::default();
         let total = Mutex::new(TryEnd::NOTHING_YET);
+        let run = |step| {
+            let end = self.step(step, self.attempt.deadline, &[switch, &others]);
+            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that were stopped for a failure of another do not count beside it.
+            if !(others.is_stopped() && end.outcome == Outcome::Stopped && !switch.is_stopped()) {
+                *total = total.and(end);
+            }
+            if end.outcome.is_failure() && self.task.on_error == OnError::Stop {
+                others.tell(StopOrder::Stop);
+            }
+        };
         thread::scope(|scope| {
-            for step in steps {
-                let (others, total) = (&others, &total);
-                scope.spawn(move || {
-                    let end = self.step(step, self.attempt.deadline, &[switch, others]);
-                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-                    // Those that were stopped for a failure of another do not count beside it.
-                    if !(others.is_stopped() && end.outcome == Outcome::Stopped && !switch.is_stopped()) {
-                        *total = total.and(end);
-                    }
-                    if end.outcome.is_failure() && self.task.on_error == OnError::Stop {
-                        others.tell(StopOrder::Stop);
-                    }
-                });
+            let run = &run;
+            for &step in steps {
+                // Where there is no thread to be had, this one will do.
+                if thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || run(step)).is_err() {
+                    run(step);
+                }
             }
         });
         total.into_inner().unwrap_or_else(PoisonError::into_inner)

@@ -145,6 +145,38 @@ fn a_failure_of_finally_counts() {
 }
 
 #[test]
+fn a_step_that_cannot_start_makes_a_failure_whatever_follows() {
+    let lost = "{command: [\"true\"], working_directory: ~/nowhere}";
+    for keys in [
+        format!("    on_error: continue\n    steps: [{lost}, [touch, last]]"),
+        format!("    order: parallel\n    on_error: continue\n    steps: [{lost}, [touch, last]]"),
+        format!("    steps: [{lost}]\n    finally: [[touch, last]]"),
+    ] {
+        let sandbox = Sandbox::new();
+        let daemon = run(&sandbox, &keys);
+        ended(&daemon, "failure");
+        assert!(sandbox.path("last").exists(), "{keys}\n{}", daemon.log());
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_between_two_steps_is_no_success() {
+    let sandbox = Sandbox::new();
+    // What the first command leaves behind keeps its output open after its end.
+    let daemon = sandbox.daemon(&config(
+        r#"
+    steps:
+      - [sh, -c, "(while kill -0 $$ 2> /dev/null; do sleep 0.01; done; touch ended; sleep 5) & true"]
+      - [sh, -c, "await never"]"#,
+    ));
+    sandbox.await_file("ended");
+    let mut stop = sandbox.backupnizza(["stop", "t"]);
+    stop.env("BACKUPNIZZA_SOCKET", sandbox.socket());
+    finish(stop);
+    ended(&daemon, "stopped");
+}
+
+#[test]
 fn what_an_exit_status_means_depends_on_the_program() {
     for (program, status, outcome) in [
         ("restic", 0, "success"),
