@@ -58,7 +58,7 @@ pub const NANOS_MAX: i64 = i64::MAX / 4;
 
 /// A duration as a number, or the most that can be counted.
 pub fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(NANOS_MAX)
+    i64::try_from(duration.as_nanos()).map_or(NANOS_MAX, |nanos| nanos.min(NANOS_MAX))
 }
 
 /// The zone in which schedules are meant and times are shown.

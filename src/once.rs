@@ -73,7 +73,8 @@ pub fn run(once: Once) -> Result<u8, Vec<Error>> {
     let _locks = wait_for_locks(&setting.plan, setting.plan.task(task), &stop).map_err(one)?;
     let setting = Arc::new(setting);
     let secretbox = setting.secretbox.clone();
-    thread::spawn(move || listener.serve(&secretbox));
+    let serve = move || listener.serve(&secretbox);
+    thread::Builder::new().spawn(serve).map_err(|error| one(Error::new("secretbox", error)))?;
     let only_step = if on_terminal { None } else { once.step };
     if on_terminal { run_on_terminal(&setting, task, &switch) } else { run_task(&setting, task, only_step, &switch) }
 }
@@ -106,7 +107,7 @@ fn missing_programs(setting: &Setting, task: TaskId) -> Vec<Error> {
 fn watch_signals(switch: Arc<RunSwitch>, stop: Arc<AtomicBool>, on_terminal: bool) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::new("signals", error);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]).map_err(failed)?;
-    thread::spawn(move || {
+    let work = move || {
         for signal in signals.forever() {
             let is_first = !stop.swap(true, Ordering::Relaxed);
             switch.tell(match (on_terminal, is_first) {
@@ -115,7 +116,8 @@ fn watch_signals(switch: Arc<RunSwitch>, stop: Arc<AtomicBool>, on_terminal: boo
                 (false, false) => StopOrder::Kill,
             });
         }
-    });
+    };
+    thread::Builder::new().spawn(work).map_err(failed)?;
     Ok(())
 }
 
@@ -206,9 +208,13 @@ fn try_until_it_ends(setting: &Setting, attempt: &Try, switch: &RunSwitch, recor
             fields.push(("hint", &"Ctrl-C ends it"));
         }
         log::warn("failed, trying again", &fields);
-        if !switch.steps.pause(delay) {
+        let left = attempt.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if !switch.steps.pause(left.map_or(delay, |left| left.min(delay))) {
             log::info("stopped before another try", &[("task", task)]);
             break;
+        }
+        if left.is_some_and(|left| left <= delay) {
+            return TryEnd { outcome: Outcome::Timeout, ..end };
         }
         delay *= 2;
         end = runner::run_try(setting, attempt, switch, record);

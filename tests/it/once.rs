@@ -80,6 +80,14 @@ fn on_a_terminal_a_pause_before_another_try_tells_how_to_end_it() {
 }
 
 #[test]
+fn no_pause_before_another_try_outlasts_the_runs_timeout() {
+    let sandbox = Sandbox::new();
+    sandbox.config("tasks: [{name: t, timeout: 1s, retry: {times: 1, delay: 1h}, command: [sh, -c, exit 7]}]");
+    let said = sandbox.once(["t"]).expect(1).stderr;
+    assert!(said.contains("run ended") && said.contains("outcome=timeout") && said.contains("exit_code=7"), "{said}");
+}
+
+#[test]
 fn one_step_alone() {
     let sandbox = sandbox();
     sandbox.once(["stepwise", "--step", "second"]).expect(0);
