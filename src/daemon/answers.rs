@@ -282,8 +282,8 @@ impl Scheduler {
         let waits: Vec<Waiting> = self.agenda.waiting_of(task, clock::now()).collect();
         let brief = waits.first().is_none_or(|wait| matches!(wait.what, Wait::Start | Wait::Behind(_) | Wait::Record));
         if !brief && let Some(what) = self.waits_for(self.setting.plan.task(task), &waits) {
-            let way_on =
-                if self.keeper.is_locked() { "; `backupnizza refresh` asks for wiped secrets again" } else { "" };
+            let lacks_wiped = self.keeper.is_locked() && waits.iter().any(|wait| wait.what == Wait::Secrets);
+            let way_on = if lacks_wiped { "; `backupnizza refresh` asks for wiped secrets again" } else { "" };
             self.desk.note(task, None, &format!("waiting for {what}{way_on}"));
         }
     }

@@ -44,13 +44,14 @@ impl MetricsFile {
         self.is_behind.then(|| self.not_before.saturating_duration_since(Instant::now()))
     }
 
-    /// Writes what `render` gives if it is time and has changed.
-    pub fn update(&mut self, render: impl FnOnce() -> String) {
-        if !self.is_behind || Instant::now() < self.not_before {
-            return;
-        }
+    /// Whether it is time to write it.
+    pub fn is_due(&self) -> bool {
+        self.wakes_in().is_some_and(|time| time.is_zero())
+    }
+
+    /// Writes `text`, which is how things stand now, if it has changed.
+    pub fn update(&mut self, text: String) {
         self.not_before = Instant::now() + PAUSE;
-        let text = render();
         self.is_behind = false;
         if text == self.last {
             return;
@@ -62,9 +63,7 @@ impl MetricsFile {
             Err(TrySendError::Disconnected(_)) => {}
         }
     }
-}
 
-impl MetricsFile {
     /// Writes the last text, at the end of the daemon.
     pub fn finish(self, text: &str) {
         drop(self.texts);

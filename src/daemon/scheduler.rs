@@ -198,14 +198,7 @@ impl Scheduler {
     /// On a report, or on the time that has passed without one.
     fn handle(&mut self, report: Option<Report>) {
         match report {
-            Some(Report::Agenda(event)) => {
-                let are_new_secrets = matches!(event, Event::SecretsAvailable(_));
-                self.tell(event);
-                // Nobody may be left who could print the old ones.
-                if are_new_secrets && self.conditions.asked == 0 && self.hooks.are_done() {
-                    self.keeper.let_go(self.runs.keys().min().copied());
-                }
-            }
+            Some(Report::Agenda(event)) => self.tell(event),
             Some(Report::EndingSignal) => self.signalled(),
             Some(Report::Control(request, client)) => self.answer(request, client),
             None => {
@@ -213,8 +206,16 @@ impl Scheduler {
                 self.tell(Event::Tick);
             }
         }
+        self.let_go_of_old_secrets();
         self.look_for_stale();
         self.update_metrics();
+    }
+
+    /// Those that a `refresh` has replaced, once nobody is left who could print them.
+    fn let_go_of_old_secrets(&self) {
+        if self.keeper.has_replaced_any() && self.conditions.asked == 0 && self.hooks.are_done() {
+            self.keeper.let_go(self.runs.keys().min().copied());
+        }
     }
 
     /// Tells the service manager how things stand, and that this loop turns.
@@ -247,11 +248,11 @@ impl Scheduler {
     }
 
     fn update_metrics(&mut self) {
-        let Some(mut metrics) = self.metrics.take() else {
-            return;
-        };
-        metrics.update(|| self.metrics_text());
-        self.metrics = Some(metrics);
+        let is_due = self.metrics.as_ref().is_some_and(MetricsFile::is_due);
+        let text = is_due.then(|| self.metrics_text());
+        if let (Some(metrics), Some(text)) = (&mut self.metrics, text) {
+            metrics.update(text);
+        }
     }
 
     fn metrics_text(&self) -> String {
@@ -472,7 +473,7 @@ impl Scheduler {
             last_line = record.last_line().map(str::to_owned);
         }
         // Before anybody hears of the end, and perhaps asks for new values.
-        self.keeper.let_go(self.runs.keys().min().copied());
+        self.let_go_of_old_secrets();
         self.desk.ended(ended, last_line.as_deref());
         let end = TryEnd { outcome: ended.outcome, exit_code: ended.exit_code, fatal: false };
         runner::log_end(task, ended.run, &end, ended.took);

@@ -92,8 +92,7 @@ impl Keeper {
                 let mut backoff = Backoff::new();
                 while !missing.is_empty() && !keeper.stop.load(Ordering::Relaxed) {
                     thread::sleep(backoff.after_failure());
-                    missing.retain(|id| keeper.setting.secretbox.secret(*id).is_none());
-                    if keeper.is_locked() || !keeper.ask_for_missing(&mut missing) {
+                    if !keeper.ask_for_missing(&mut missing) {
                         return;
                     }
                 }
@@ -101,10 +100,12 @@ impl Keeper {
         });
     }
 
-    /// Asks once for `missing` and leaves there what still is. False: it is no longer wanted.
+    /// Asks once for what of `missing` still is, and leaves there what is even then. False: it is no longer wanted.
     fn ask_for_missing(&self, missing: &mut Vec<SecretId>) -> bool {
         let _turn = locked(&self.asking);
-        let wipes = locked(&self.state).wipes;
+        // While it waited for its turn, a `refresh` may have asked, and a `lock` have come.
+        let Some(wipes) = self.wipes_unless_locked() else { return false };
+        missing.retain(|id| self.setting.secretbox.secret(*id).is_none());
         let asked = self.sources.ask_for(&self.setting, missing, &self.stop, |id, secret| self.take(wipes, id, secret));
         asked.warnings.iter().chain(&asked.wrong).for_each(log_warning);
         asked.unavailable.iter().for_each(|(_, error)| tell_of_unavailable(error));
@@ -114,6 +115,11 @@ impl Keeper {
         });
         missing.retain(|id| self.setting.secretbox.secret(*id).is_none());
         wanted
+    }
+
+    fn wipes_unless_locked(&self) -> Option<u64> {
+        let state = locked(&self.state);
+        (!state.is_locked).then_some(state.wipes)
     }
 
     fn take(&self, wipes: u64, id: SecretId, secret: Secret) {
@@ -140,7 +146,6 @@ impl Keeper {
         let before = RunId(self.ledger.state().next_run);
         state.outdated.extend(old.into_iter().map(|secret| Outdated { secret, before }));
         state.is_locked = false;
-        self.renew_redaction(&state)?;
         drop(state);
         self.tell();
         Ok(true)
@@ -152,6 +157,11 @@ impl Keeper {
 
     fn tell(&self) {
         let _ = self.reports.send(Report::Agenda(Event::SecretsAvailable(available(&self.setting))));
+    }
+
+    /// Whether values that a `refresh` has replaced are still kept out of output.
+    pub fn has_replaced_any(&self) -> bool {
+        !locked(&self.state).outdated.is_empty()
     }
 
     /// All runs before `oldest` have ended (`None`: all runs): forgets the values that only they knew.
@@ -220,8 +230,8 @@ impl Keeper {
             }
         }
         let wipes = locked(&self.state).wipes;
-        let needed = self.setting.plan.needed_secrets();
-        let asked = self.sources.ask_for(&self.setting, &needed, &self.stop, |id, secret| self.take(wipes, id, secret));
+        let asked =
+            self.sources.ask_for(&self.setting, &self.needed, &self.stop, |id, secret| self.take(wipes, id, secret));
         asked.warnings.iter().for_each(tell);
         let problems = asked.wrong.iter().chain(asked.unavailable.iter().map(|(_, error)| error));
         if problems.inspect(|error| tell(error)).count() > 0 {
@@ -230,7 +240,7 @@ impl Keeper {
         }
         match self.swap(wipes) {
             Ok(true) => {
-                log::info("all secrets and programs are renewed", &[("secrets", &needed.len())]);
+                log::info("all secrets and programs are renewed", &[("secrets", &self.needed.len())]);
                 true
             }
             Ok(false) => {

@@ -377,6 +377,33 @@ fn old_values_stay_out_of_the_output_of_runs_that_began_before_a_refresh() {
 }
 
 #[test]
+fn old_values_stay_out_of_the_output_of_a_hook_that_began_before_a_refresh() {
+    let sandbox = Sandbox::new();
+    let daemon = daemon(
+        &sandbox,
+        r#"
+secrets:
+  - {name: vault, file: ~/vault}
+tasks:
+  - name: t
+    schedule: "@daily"
+    command: ["true"]
+    hooks:
+      end: {command: [sh, -c, 'touch begun; await go; echo "the hook has $K"'], environment: {K: {secret: vault, as: value}}}
+  - {name: other, schedule: "@daily", command: ["true"]}
+"#,
+    );
+    ask(&sandbox, ["run", "t"]).expect(0);
+    sandbox.await_file("begun");
+    sandbox.write("vault", "another secret value");
+    ask(&sandbox, ["refresh"]).expect(0);
+    ask(&sandbox, ["run", "other"]).expect(0);
+    sandbox.signal("go");
+    daemon.wait_for(&["the hook has [secret vault]"]);
+    assert!(!daemon.log().contains(SECRET), "{}", daemon.log());
+}
+
+#[test]
 fn refresh_exchanges_all_secrets_or_none() {
     let sandbox = Sandbox::new();
     sandbox.write("first", "the first value");
