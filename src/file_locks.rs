@@ -32,8 +32,11 @@ impl InstanceLock {
 fn taken(path: &Path, file: &mut File) -> Error {
     let mut pid = String::new();
     let _ = file.take(20).read_to_string(&mut pid);
-    let holder = pid.trim();
-    Error::new(path.display(), format!("another backupnizza is running (pid {holder})"))
+    let holder = match pid.trim() {
+        "" => String::new(),
+        pid => format!(" (pid {pid})"),
+    };
+    Error::new(path.display(), format!("another backupnizza is running{holder}"))
         .hint("stop it first, or give this one a `state_dir` and a `secretbox.socket` of its own")
 }
 

@@ -136,12 +136,13 @@ impl Conversation {
         let stream = self.reader.get_ref().try_clone().map_err(failed)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         let told = interrupted.clone();
-        thread::spawn(move || {
+        let work = move || {
             if signals.forever().next().is_some() {
                 told.store(true, Ordering::Relaxed);
                 let _ = stream.shutdown(Shutdown::Both);
             }
-        });
+        };
+        thread::Builder::new().spawn(work).map_err(failed)?;
         Ok(interrupted)
     }
 }

@@ -38,7 +38,7 @@ use crate::program;
 use crate::runner::{self, Setting, Spawned};
 use crate::secretbox::listener::Listener;
 use crate::service::Notifier;
-use crate::socket;
+use crate::socket::{self, Reach};
 use crate::startup::{self, Sources};
 use crate::sys;
 use scheduler::Scheduler;
@@ -63,19 +63,9 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     log::configure(loaded.plan.log.level, loaded.plan.log.format);
     log::warnings(&loaded.warnings);
 
-    let folder = loaded.plan.state_dir.clone();
-    startup::prepare_state_dir(&folder).map_err(one)?;
-    let _only_one_here = InstanceLock::take(&folder.join("lock")).map_err(one)?;
-    let socket = loaded.plan.secretbox.socket.clone();
-    let socket_folder = socket.parent().unwrap_or(Path::new("/"));
+    let (folder, socket) = (loaded.plan.state_dir.clone(), loaded.plan.secretbox.socket.clone());
     let reach = runner::reach_of(loaded.plan.tasks().map(|(_, task)| task).filter(|task| task.enabled));
-    socket::prepare_folder(socket_folder, reach).map_err(one)?;
-    program::trust_walk(socket_folder).map_err(one)?;
-    // Behind the whole name, so that no two sockets share a lock and none is its own.
-    let mut socket_lock = socket.clone().into_os_string();
-    socket_lock.push(".lock");
-    let _only_one_there = InstanceLock::take(Path::new(&socket_lock)).map_err(one)?;
-
+    let _only_one = take_places(&folder, &socket, reach).map_err(one)?;
     let prepared = startup::prepare(loaded.plan, &loaded.host, socket, umask)?;
     log::warnings(&prepared.warnings);
     let (mut setting, sources) = (prepared.setting, prepared.sources);
@@ -108,11 +98,11 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let control = Arc::new(control::listener::Listener::bind(&control::socket_beside(&setting.socket)).map_err(one)?);
 
     let setting = Arc::new(setting);
-    serve(&listener, &setting);
+    serve(&listener, &setting).map_err(one)?;
     let keeper = Keeper::new(setting.clone(), sources, ledger.clone(), reports.clone(), stop);
     let keeper = Arc::new(keeper);
     keeper.ask_again(unavailable);
-    let controlled = serve_control(&control, reports.clone());
+    let controlled = serve_control(&control, reports.clone()).map_err(one)?;
 
     Scheduler::new(setting, ledger, keeper, reports, notifier).map_err(one)?.work(&inbox);
     listener.close();
@@ -120,6 +110,20 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let _ = controlled.join();
     log::info("stopped", &[]);
     Ok(())
+}
+
+/// Makes sure of the state directory and of the socket's folder, and of being the only daemon in both.
+fn take_places(state_dir: &Path, socket: &Path, reach: Reach) -> Result<[InstanceLock; 2], Error> {
+    startup::prepare_state_dir(state_dir)?;
+    let only_one_here = InstanceLock::take(&state_dir.join("lock"))?;
+    let socket_folder = socket.parent().unwrap_or(Path::new("/"));
+    socket::prepare_folder(socket_folder, reach)?;
+    program::trust_walk(socket_folder)?;
+    // Behind the whole name, so that no two sockets share a lock and none is its own.
+    let mut socket_lock = socket.to_owned().into_os_string();
+    socket_lock.push(".lock");
+    let only_one_there = InstanceLock::take(Path::new(&socket_lock))?;
+    Ok([only_one_here, only_one_there])
 }
 
 fn log_warning(warning: &Error) {
@@ -137,7 +141,7 @@ const HARMLESS: [i32; 5] = [SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGXFSZ];
 fn watch_signals(reports: Sender<Report>, stop: Arc<AtomicBool>) -> Result<(), Error> {
     let all = ENDING.iter().chain(&HARMLESS);
     let mut signals = Signals::new(all).map_err(|error| Error::new("signals", error))?;
-    thread::spawn(move || {
+    needed_thread(move || {
         for signal in signals.forever() {
             if HARMLESS.contains(&signal) {
                 log::debug("a signal that means nothing here", &[("signal", &signal)]);
@@ -146,7 +150,7 @@ fn watch_signals(reports: Sender<Report>, stop: Arc<AtomicBool>) -> Result<(), E
             stop.store(true, Ordering::Relaxed);
             let _ = reports.send(Report::EndingSignal);
         }
-    });
+    })?;
     Ok(())
 }
 
@@ -232,20 +236,26 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(listener: &Arc<Listener>, setting: &Arc<Setting>) {
+fn serve(listener: &Arc<Listener>, setting: &Arc<Setting>) -> Result<(), Error> {
     let (listener, setting) = (listener.clone(), setting.clone());
-    thread::spawn(move || {
+    needed_thread(move || {
         guarded("listener", || listener.serve(&setting.secretbox));
-    });
+    })?;
+    Ok(())
 }
 
-fn serve_control(control: &Arc<control::listener::Listener>, reports: Sender<Report>) -> JoinHandle<()> {
+fn serve_control(control: &Arc<control::listener::Listener>, reports: Sender<Report>) -> Result<JoinHandle<()>, Error> {
     let control = control.clone();
-    thread::spawn(move || {
+    needed_thread(move || {
         guarded("control", || {
             control.serve(|request, client| drop(reports.send(Report::Control(request, client))));
         });
     })
+}
+
+/// Starts a thread without which there is no daemon.
+fn needed_thread(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    thread::Builder::new().spawn(work).map_err(|error| Error::new("threads", format!("cannot start one: {error}")))
 }
 
 /// Starts a thread for `work`. False: there is none to be had, which is logged.

@@ -44,7 +44,17 @@ fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, F
     sys::restore_signals();
     at(Stage::Session, socket.write_all(&[0]))?;
     let (mut bytes, descriptors) = at(Stage::Frame, frame::receive(socket))?;
-    let received = at(Stage::Frame, Received::parse(&bytes))?;
+    let failed = become_received(&bytes, descriptors, socket);
+    bytes.zeroize();
+    failed
+}
+
+fn become_received(
+    bytes: &[u8],
+    descriptors: Vec<OwnedFd>,
+    socket: &UnixStream,
+) -> Result<std::convert::Infallible, Failure> {
+    let received = at(Stage::Frame, Received::parse(bytes))?;
     let files = (descriptors.len() - STREAMS) as RawFd;
     at(Stage::Descriptors, lay_out(descriptors, socket))?;
     if let Some(user) = &received.header.user {
@@ -55,9 +65,7 @@ fn become_program(socket: &mut UnixStream) -> Result<std::convert::Infallible, F
     at(Stage::Directory, std::env::set_current_dir(OsStr::from_bytes(received.directory.to_bytes())))?;
     sys::set_umask(received.header.umask);
     let program = at(Stage::Identity, open_known(received.program, &received.header.identity))?;
-    let error = program.exec(received.program, &received.arguments, &received.environment);
-    bytes.zeroize();
-    Err((Stage::Exec, error))
+    Err((Stage::Exec, program.exec(received.program, &received.arguments, &received.environment)))
 }
 
 /// The streams and the `as: file` pipes get their numbers, everything else but the socket (closed on exec) is closed.

@@ -215,7 +215,10 @@ impl Launcher {
     }
 
     /// Sends `frame` and waits until the launcher has become its program. With the child comes what tells of its end.
-    pub fn launch(mut self, frame: &Frame<'_>) -> Result<(Child, OwnedFd), Error> {
+    ///
+    /// # Errors
+    /// Why it has not, with the launcher, which is to be ended.
+    pub fn launch(mut self, frame: &Frame<'_>) -> Result<(Child, OwnedFd), (Launcher, Error)> {
         let sent = frame.send(&mut self.socket);
         // Also where it did not take the frame: it may have said why.
         let error = match (sent, self.await_exec()) {
@@ -225,8 +228,7 @@ impl Launcher {
                 Error::new(frame.program.display(), format!("cannot be started: {error}"))
             }
         };
-        self.end();
-        Err(error)
+        Err((self, error))
     }
 
     /// The stage at which it stopped, `None` once it has become its program.

@@ -152,12 +152,13 @@ fn say(level: Level, kind: &str, error: &Error) {
     writer::write(text);
 }
 
-/// A line that the tool of a source said: as it is for people, who know their tool's words.
-pub fn quote(secret: &str, line: &str) {
+/// A line that the tool of a source said: as it is for people, who know their tool's words; whatever `log.level` is, since
+/// it may ask for something.
+pub fn quote(secret: &str, said: &str) {
     if is_json() {
-        info("a source says", &[("secret", &secret), ("line", &line)]);
+        writer::write(line(Level::Info, "a source says", &[("secret", &secret), ("line", &said)]));
     } else {
-        writer::write(format!("{}{line}\n", priority(Level::Info)));
+        writer::write(format!("{}{said}\n", priority(Level::Info)));
     }
 }
 

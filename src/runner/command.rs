@@ -196,10 +196,7 @@ fn start(
     let recorded = (setting.record_started)(&spawned);
     let environment = recorded.and_then(|()| given::environment(setting, step, context, spawned.pid));
     let launched = match environment {
-        Err(error) => {
-            launcher.end();
-            Err(error)
-        }
+        Err(error) => Err((launcher, error)),
         Ok(environment) => {
             let name = program_name(setting, step).as_bytes();
             let frame = Frame {
@@ -214,13 +211,15 @@ fn start(
                 streams: [stdin.as_fd(), outputs.stdout.as_fd(), outputs.stderr()],
                 files: given.files.iter().map(AsFd::as_fd).collect(),
             };
-            launcher.launch(&frame).map_err(|error| about(program.path(), error))
+            launcher.launch(&frame).map_err(|(launcher, error)| (launcher, about(program.path(), error)))
         }
     };
     match launched {
         Ok((child, exit)) => Ok(Started { spawned, child, exit, output: outputs.ours, outgoing: given.outgoing }),
-        Err(error) => {
+        Err((launcher, error)) => {
+            // Before the number of its session is free.
             setting.secretbox.revoke(spawned.pid);
+            launcher.end();
             (setting.record_ended)(&spawned);
             Err(error)
         }

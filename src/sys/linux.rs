@@ -39,17 +39,26 @@ fn map_secret(len: usize) -> io::Result<NonNull<u8>> {
     let file = File::from(unsafe { OwnedFd::from_raw_fd(raw) });
     file.set_len(len as u64)?;
     let start = map(len, libc::MAP_SHARED, file.as_raw_fd())?;
-    advise(start, len, libc::MADV_DONTFORK)?;
-    Ok(start)
+    kept(start, len, advise(start, len, libc::MADV_DONTFORK))
 }
 
 fn map_locked(len: usize) -> io::Result<NonNull<u8>> {
     let start = map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
     // SAFETY: the range was mapped above.
-    check(unsafe { libc::mlock(start.as_ptr().cast(), len) })?;
-    advise(start, len, libc::MADV_DONTDUMP)?;
-    advise(start, len, libc::MADV_WIPEONFORK)?;
-    Ok(start)
+    let locked = check(unsafe { libc::mlock(start.as_ptr().cast(), len) });
+    let advised = locked
+        .and_then(|_| advise(start, len, libc::MADV_DONTDUMP))
+        .and_then(|()| advise(start, len, libc::MADV_WIPEONFORK));
+    kept(start, len, advised)
+}
+
+/// The mapping, if all that protects it was `done`; otherwise it is gone.
+fn kept(start: NonNull<u8>, len: usize, done: io::Result<()>) -> io::Result<NonNull<u8>> {
+    if done.is_err() {
+        // SAFETY: a whole mapping that this module has just made, which nobody else knows.
+        unsafe { libc::munmap(start.as_ptr().cast(), len) };
+    }
+    done.map(|()| start)
 }
 
 fn map(len: usize, flags: libc::c_int, fd: RawFd) -> io::Result<NonNull<u8>> {

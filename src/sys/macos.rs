@@ -40,9 +40,14 @@ pub fn map_protected(protection: Protection, len: usize) -> io::Result<NonNull<u
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the range was mapped above.
-    check(unsafe { libc::mlock(start, len) })?;
+    let locked = check(unsafe { libc::mlock(start, len) });
     // SAFETY: as above; children get no mapping at all.
-    check(unsafe { minherit(start, len, VM_INHERIT_NONE) })?;
+    let protected = locked.and_then(|_| check(unsafe { minherit(start, len, VM_INHERIT_NONE) }));
+    if let Err(error) = protected {
+        // SAFETY: a whole mapping that this function has just made, which nobody else knows.
+        unsafe { libc::munmap(start, len) };
+        return Err(error);
+    }
     NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
