@@ -147,6 +147,7 @@ fn check(config: &Path, secrets: bool, offline: bool) -> Result<u8, Vec<Error>> 
     let socket = loaded.plan.secretbox.socket.clone();
     let prepared = startup::prepare(loaded.plan, &loaded.host, socket, 0)?;
     prepared.warnings.iter().for_each(log::caution);
+    startup::missing_folders(&prepared.setting.plan).iter().for_each(log::caution);
     let mut problems = prepared.setting.programs.problems(&prepared.setting.plan);
     if secrets {
         let needed = prepared.setting.plan.needed_secrets();

@@ -2,6 +2,7 @@
 //!
 //! The daemon, `once` and `check` share these steps; each goes as far as it needs.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -166,6 +167,18 @@ pub fn prepare(plan: Plan, host: &Host, socket: PathBuf, umask: u32) -> Result<P
     };
     let sources = Sources { variables, credentials: env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) };
     Ok(Prepared { setting, sources, warnings: warnings.into_iter().map(warning_text).collect() })
+}
+
+/// Folders that are not there now: in which commands of enabled tasks start, and of the metrics file.
+pub fn missing_folders(plan: &Plan) -> Vec<Error> {
+    let enabled = plan.tasks().map(|(_, task)| task).filter(|task| task.enabled);
+    let starts = enabled.flat_map(|task| task.commands().map(|step| (step.working_directory.as_ref(), &*task.name)));
+    let starts: BTreeMap<&Path, &str> = starts.collect();
+    let starts = starts.into_iter().map(|(folder, task)| (folder, format!("commands of task {task} start there")));
+    let metrics = plan.metrics_file.as_ref().and_then(|file| file.parent());
+    let metrics = metrics.map(|folder| (folder, "`metrics_file` is to be written there".to_owned()));
+    let missing = starts.chain(metrics).filter(|(folder, _)| !folder.is_dir());
+    missing.map(|(folder, why)| Error::new(folder.display(), format!("there is no such folder, but {why}"))).collect()
 }
 
 /// For a process that nobody has to clean up after.

@@ -223,6 +223,9 @@ impl Launcher {
         // Also where it did not take the frame: it may have said why.
         let error = match (sent, self.await_exec()) {
             (Ok(()), Ok(None)) => return Ok((self.child, self.exit)),
+            (_, Ok(Some(stage))) if stage == Stage::Directory as u8 => {
+                self.report(stage).hint(format!("make {}, or correct `working_directory`", frame.directory.display()))
+            }
             (_, Ok(Some(stage))) => self.report(stage),
             (Err(error), _) | (Ok(()), Err(error)) => {
                 Error::new(frame.program.display(), format!("cannot be started: {error}"))

@@ -27,6 +27,13 @@ const EXPANDERS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "fish", "env",
 const TOOLS: [&str; 3] = ["restic", "rclone", "borg"];
 const TOOL_VARIABLES: [&str; 9] = ["RESTIC_", "RCLONE_", "BORG_", "AWS_", "B2_", "AZURE_", "GOOGLE_", "OS_", "ST_"];
 
+/// What joins and redirects commands in a shell. A `;` is left out, as find takes one.
+const OPERATORS: [&str; 8] = ["&&", "||", "|", ">", ">>", "<", "2>", "2>&1"];
+
+/// Variables whose value is a secret, for which there is no safer one.
+const ONLY_PLAIN: [&str; 6] =
+    ["AWS_SECRET_ACCESS_KEY", "B2_ACCOUNT_KEY", "AZURE_ACCOUNT_KEY", "OS_PASSWORD", "ST_KEY", "PGPASSWORD"];
+
 /// Variables whose value is a secret itself, and the ones that hold it in a safer way.
 const PLAIN_SECRETS: [(&str, &str); 5] = [
     ("RESTIC_PASSWORD", "RESTIC_PASSWORD_COMMAND"),
@@ -158,7 +165,7 @@ fn warn_of_task(task: &Task, place: &str, calendars: &mut Calendars, warnings: &
 }
 
 fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
-    let mut found = warn_of_dollars(plan, step, place);
+    let mut found = warn_of_shell(plan, step, place);
     let program = Path::new(&plan.program(step.program).name).file_name().and_then(|name| name.to_str());
     for (name, value) in step.environment.iter() {
         found.extend(warn_of_variable(name, value, place));
@@ -178,8 +185,8 @@ fn warn_of_step(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
     found
 }
 
-/// Variables that a shell would expand, where there is none.
-fn warn_of_dollars(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
+/// What a shell would read, where there is none: variables and operators.
+fn warn_of_shell(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
     let hint = "`~/` stands for the home directory; for more take a shell: [sh, -c, \"…\"]";
     let variables = step.environment.iter().filter(|(_, value)| value.text().is_some_and(is_variable));
     let variables = variables
@@ -187,8 +194,10 @@ fn warn_of_dollars(plan: &Plan, step: &Step, place: &str) -> Vec<Problem> {
         .map(|(name, _)| format!("{name} begins with the name of a variable"));
     let arguments = step.arguments.iter().filter(|argument| is_variable(argument)).take(1);
     let arguments = arguments.map(|_| "an argument of a command begins with the name of a variable".to_owned());
-    let found = variables.chain(arguments).map(|what| warning(place, what + ", which nothing expands", Some(hint)));
-    let found: Vec<Problem> = found.collect();
+    let operator = OPERATORS.iter().find(|operator| step.arguments.iter().any(|argument| argument == *operator));
+    let operator = operator.map(|operator| format!("an argument of a command is `{operator}`, which no shell reads"));
+    let unexpanded = variables.chain(arguments).map(|what| what + ", which nothing expands");
+    let found: Vec<Problem> = unexpanded.chain(operator).map(|what| warning(place, what, Some(hint))).collect();
     let is_expander = |word: &String| {
         let name = Path::new(word).file_name().and_then(|name| name.to_str());
         name.is_some_and(|name| EXPANDERS.contains(&name))
@@ -238,13 +247,17 @@ fn warn_of_variable(name: &str, value: &Value, place: &str) -> Option<Problem> {
     let safer = PLAIN_SECRETS.iter().find(|(plain, _)| *plain == name).map(|(_, safer)| *safer);
     let (what, hint) = match value {
         Value::Text(text) if text.is_empty() => return None,
-        Value::Text(_) => match safer {
-            Some(safer) => (
+        Value::Text(_) => {
+            let (variable, way) = match safer {
+                Some(safer) => (safer, "command"),
+                None if ONLY_PLAIN.contains(&name) => (name, "value"),
+                None => return None,
+            };
+            (
                 format!("{name} stands in the file for everyone who can read it"),
-                format!("put it into `secrets`, then {safer}: {{secret: …, as: command}}"),
-            ),
-            None => return None,
-        },
+                format!("put it into `secrets`, then {variable}: {{secret: …, as: {way}}}"),
+            )
+        }
         Value::Plain { .. } => match (safer, SECRET_COMMANDS.contains(&name), SECRET_FILES.contains(&name)) {
             (Some(safer), _, _) => (
                 format!("{name} holds the secret itself, which the command's children inherit"),

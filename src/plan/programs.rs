@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Plan, ProgramId, ProgramSpec, RunAs, Step, Task};
+use super::{Plan, ProgramId, ProgramSpec, RunAs, Step, Task, source_program};
 use crate::error::Error;
 use crate::program::{self, Program, Recheck, Rights, Warning};
 
@@ -66,9 +66,14 @@ impl Programs {
         let wrong: Vec<(ProgramId, Error)> =
             needed.filter_map(|(id, _)| self.get(id).err().map(|error| (id, error))).collect();
         let users = if wrong.is_empty() { Vec::new() } else { users(plan) };
-        let told = wrong.into_iter().map(|(id, error)| match &users[id.index()] {
-            Some(user) => Error { what: format!("{}, needed by {}", error.what, user.words()), ..error },
-            None => error,
+        let told = wrong.into_iter().map(|(id, error)| match users[id.index()].as_ref().map(User::words) {
+            Some(user) => Error { what: format!("{}, needed by {user}", error.what), ..error },
+            None => match plan.secrets().find(|(_, secret)| source_program(&secret.source) == Some(id)) {
+                Some((_, secret)) => {
+                    Error { what: format!("{}, needed by secret {}", error.what, secret.name), ..error }
+                }
+                None => error,
+            },
         });
         told.chain(get(&self.client).err()).collect()
     }

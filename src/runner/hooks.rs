@@ -6,10 +6,10 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::command::{self, Context, Streams};
+use super::command::{self, Context, Cut, End, Streams};
 use super::{Setting, StopSwitch, log_error};
 use crate::log;
-use crate::outcome::{Outcome, RunId};
+use crate::outcome::{self, Outcome, RunId};
 use crate::output::Record;
 use crate::plan::{Hooks, OutputMode, Step, TaskId};
 use crate::sys::ExitKind;
@@ -102,8 +102,17 @@ pub fn call(setting: &Setting, hook: Hook, happening: &Happening, switch: &StopS
     match command::run(setting, step, &context, streams, task.policy.stop, deadline, &[switch]) {
         Err(error) => log_error(&error, &context),
         Ok(end) if end.cut.is_none() && end.exit == ExitKind::Code(0) => {}
-        Ok(_) => log::warn("a hook failed", &[("task", &task.name), ("hook", &hook.name()), ("run", &happening.run)]),
+        Ok(end) => log_failure(&task.name, hook, happening.run, end),
     }
+}
+
+fn log_failure(task: &str, hook: Hook, run: RunId, end: End) {
+    let why = match end.cut {
+        None => format!("exit status {}", outcome::exit_code(end.exit)),
+        Some(Cut::Timeout) => "timeout".to_owned(),
+        Some(Cut::Ordered) => "stopped".to_owned(),
+    };
+    log::warn("a hook failed", &[("task", &task), ("hook", &hook.name()), ("run", &run), ("reason", &why)]);
 }
 
 fn variables(happening: &Happening) -> Vec<(&'static str, String)> {

@@ -203,12 +203,27 @@ impl TryRun<'_> {
         let streams = Streams::Recorded(self.record);
         let policy = self.task.policy.stop;
         match run_command(self.setting, step, &context, streams, policy, deadline, switches) {
-            Ok(end) => judge(end, step),
+            Ok(end) => {
+                let end = judge(end, step);
+                self.tell_of_end(&end, &context);
+                end
+            }
             Err(error) => {
                 log_error(&error, &context);
                 TryEnd { outcome: Outcome::Failure, exit_code: None, fatal: false }
             }
         }
+    }
+
+    /// Which step it was, where the run alone does not tell.
+    fn tell_of_end(&self, end: &TryEnd, context: &Context) {
+        if end.outcome == Outcome::Success || self.task.commands_of_run().nth(1).is_none() {
+            return;
+        }
+        let (task, step, run, outcome) = (&context.task, &context.step, &context.run, &end.outcome);
+        let mut fields: Vec<log::Field<'_>> = vec![("task", task), ("step", step), ("run", run), ("outcome", outcome)];
+        fields.extend(end.exit_code.iter().map(|code| ("exit_code", code as &dyn std::fmt::Display)));
+        log::warn("a step ended", &fields);
     }
 }
 

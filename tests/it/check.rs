@@ -205,6 +205,61 @@ tasks:
 }
 
 #[test]
+fn the_secret_that_needs_a_missing_program_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.config(
+        "
+secrets: [{name: vault, command: [passs, show, vault]}]
+tasks: [{name: t, command: [\"true\"], environment: {V: {secret: vault, as: value}}}]
+",
+    );
+    let said = check(&sandbox, &["backup.yaml"]).expect(1).stderr;
+    assert!(said.contains("passs: not found on PATH, needed by secret vault\n"), "{said}");
+}
+
+#[test]
+fn folders_that_are_not_there_are_warned_of() {
+    let sandbox = Sandbox::new();
+    sandbox.config(
+        "
+metrics_file: ~/nowhere/metrics.prom
+tasks:
+  - {name: a, command: [\"true\"], working_directory: ~/lost}
+  - {name: b, command: [\"true\"]}
+",
+    );
+    let said = check(&sandbox, &["backup.yaml"]).expect(0).stderr;
+    let missing = |name: &str, why: &str| {
+        format!("backupnizza: warning: {}: there is no such folder, but {why}", sandbox.path(name).display())
+    };
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("there is no such folder")).collect();
+    let expected = [
+        missing("lost", "commands of task a start there"),
+        missing("nowhere", "`metrics_file` is to be written there"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_only_a_shell_reads_and_secrets_in_the_file_are_warned_of() {
+    let sandbox = Sandbox::new();
+    let warnings = |keys: &str| {
+        sandbox.config(&format!("metrics_file: ~/m\ntasks: [{{name: t, schedule: '@daily', {keys}}}]"));
+        let said = check(&sandbox, &["--offline", "backup.yaml"]).expect(0).stderr;
+        said.lines().filter(|line| line.contains("warning")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let operator = warnings("command: [restic, backup, /srv, '&&', restic, forget]");
+    assert!(operator.len() == 1 && operator[0].contains("is `&&`, which no shell reads"), "{operator:?}");
+    let key = warnings("command: [restic, backup], environment: {AWS_SECRET_ACCESS_KEY: abcdef}");
+    assert!(key.len() == 1 && key[0].contains("AWS_SECRET_ACCESS_KEY stands in the file"), "{key:?}");
+    for keys in
+        ["command: [sh, -c, 'a && b']", "command: [find, /srv, -exec, rm, '{}', ;]", "command: [env, x, '|', y]"]
+    {
+        assert_eq!(warnings(keys), [""; 0], "{keys}");
+    }
+}
+
+#[test]
 fn json_is_yaml() {
     let sandbox = Sandbox::new();
     let value: Value = serde_yaml::from_str(EVERY_KEY).expect("YAML");

@@ -95,7 +95,8 @@ tasks:
 "#,
     );
     run(&sandbox, "t", 1);
-    daemon.wait_for(&["a hook failed", "hook=end"]);
+    daemon.wait_for(&["a hook failed", "hook=failure", "reason=\"exit status 7\""]);
+    daemon.wait_for(&["a hook failed", "hook=end", "reason=timeout"]);
     let tail = sandbox.read("tail");
     assert_eq!(tail.lines().count(), 100, "{tail}");
     assert!(tail.starts_with("102\n") && tail.ends_with("\nit is [secret vault]\n"), "{tail}");

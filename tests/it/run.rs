@@ -156,7 +156,20 @@ fn a_step_that_cannot_start_makes_a_failure_whatever_follows() {
         let daemon = run(&sandbox, &keys);
         ended(&daemon, "failure");
         assert!(sandbox.path("last").exists(), "{keys}\n{}", daemon.log());
+        let nowhere = format!("make {}, or correct `working_directory`", sandbox.path("nowhere").display());
+        daemon.wait_for(&["cannot go to its working directory", &nowhere]);
     }
+}
+
+#[test]
+fn of_several_steps_the_one_that_failed_is_named() {
+    let sandbox = Sandbox::new();
+    let daemon = run(
+        &sandbox,
+        "    steps: [{name: dump, command: [sh, -c, exit 5]}, [\"true\"]]\n    finally: [[echo, unlocked]]",
+    );
+    daemon.wait_for(&["a step ended", "task=t step=dump", "outcome=failure exit_code=5"]);
+    assert_eq!(daemon.lines(&["a step ended"]).len(), 1, "{}", daemon.log());
 }
 
 #[test]
