@@ -100,7 +100,8 @@ impl Agenda {
                 run: *run,
                 outcome: Outcome::Crashed,
                 exit_code: None,
-                wall: now.wall,
+                // It may have been written down just ahead of its start.
+                wall: now.wall.max(started.wall),
                 took: None,
                 attempts: 1,
                 cut: true,

@@ -450,6 +450,10 @@ impl Agenda {
     pub(super) fn due_again(recorded: &RecordedDue, latest: Boot, now: Now) -> Due {
         let start_at = nanos(now.boot) + between(now.wall, recorded.since);
         let mut due = Due::new(recorded.slot, recorded.cause, start_at.min(latest));
+        if due.makes_up() {
+            // At each start anew, as the network is to come up again.
+            due.start_at = latest;
+        }
         due.recorded = true;
         due
     }

@@ -1,12 +1,12 @@
 //! Keeps the metrics file up to date from a thread of its own, so that a slow disk holds up nobody.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::log_warning;
 use crate::error::Error;
-use crate::log;
 use crate::metrics::{self, OUTCOMES};
 use crate::outcome::Outcome;
 use crate::plan::TaskId;
@@ -28,7 +28,14 @@ impl MetricsFile {
     pub fn start(file: PathBuf) -> Result<MetricsFile, Error> {
         let (texts, inbox) = mpsc::sync_channel::<String>(1);
         let to = file.clone();
-        let write = move || inbox.into_iter().for_each(|text| write(&to, &text));
+        let write = move || {
+            let mut is_told = false;
+            for text in inbox {
+                let written = metrics::write(&to, &text);
+                written.as_ref().err().filter(|_| !is_told).into_iter().for_each(log_warning);
+                is_told = written.is_err();
+            }
+        };
         let writer = thread::Builder::new().name("metrics".to_owned()).spawn(write);
         let writer = writer.map_err(|error| Error::new("metrics", error))?;
         Ok(MetricsFile { file, texts, writer, last: String::new(), not_before: Instant::now(), is_behind: true })
@@ -68,14 +75,8 @@ impl MetricsFile {
     pub fn finish(self, text: &str) {
         drop(self.texts);
         if self.writer.join().is_ok() {
-            write(&self.file, text);
+            let _ = metrics::write(&self.file, text).inspect_err(log_warning);
         }
-    }
-}
-
-fn write(file: &Path, text: &str) {
-    if let Err(error) = metrics::write(file, text) {
-        log::warn(&error.to_string(), &[]);
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Some ten thousand lines.
+/// Some ten thousand lines of the daemon's own, and as many of output: what a command prints never costs the line of its end.
 const QUEUE_MAX: usize = 1 << 20;
 
 /// So many writes in a row, each close upon the one before, and lines are gathered from then on: a start or a run
@@ -30,7 +30,14 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
 static QUEUE: Queue = Queue {
-    state: Mutex::new(State { text: String::new(), writing: false, wakes_writer: usize::MAX, dropped: 0, runs: false }),
+    state: Mutex::new(State {
+        text: String::new(),
+        own: 0,
+        writing: false,
+        wakes_writer: usize::MAX,
+        dropped: 0,
+        runs: false,
+    }),
     changed: Condvar::new(),
 };
 
@@ -41,6 +48,8 @@ struct Queue {
 
 struct State {
     text: String,
+    /// How many bytes of it are lines of the daemon's own.
+    own: usize,
     /// A part is on its way to stderr.
     writing: bool,
     /// How much text it takes to wake the thread that writes; it looks by itself after it has written.
@@ -63,19 +72,33 @@ pub fn finish() {
     drop(QUEUE.wait_while(END_PATIENCE, |state| state.runs && (state.writing || !state.text.is_empty())));
 }
 
-/// A line that nobody waits for.
-pub fn write(line: String) {
-    QUEUE.push(line, Duration::ZERO);
+/// Lines of the daemon's own, which wait for nobody.
+pub fn write(lines: String) {
+    QUEUE.push(lines, Whose::Own, Duration::ZERO);
 }
 
 /// Lines of output, which wait for room.
 pub fn write_output(lines: String) {
-    QUEUE.push(lines, OUTPUT_PATIENCE);
+    QUEUE.push(lines, Whose::Command, OUTPUT_PATIENCE);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Own,
+    Command,
 }
 
 fn to_stderr(text: &str) {
     // What cannot be written is lost: losing stderr must never stop a backup.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+impl State {
+    /// One text finds room where there is none yet, however long it is.
+    fn has_room(&self, len: usize, whose: Whose) -> bool {
+        let waiting = if whose == Whose::Own { self.own } else { self.text.len() - self.own };
+        waiting == 0 || waiting + len <= QUEUE_MAX
+    }
 }
 
 /// Appends `more` to `text`, without a copy where it can.
@@ -88,14 +111,15 @@ fn append(text: &mut String, more: String) {
 }
 
 impl Queue {
-    fn push(&self, text: String, patience: Duration) {
-        let has_room = |state: &State| state.text.is_empty() || state.text.len() + text.len() <= QUEUE_MAX;
+    fn push(&self, text: String, whose: Whose, patience: Duration) {
+        let has_room = |state: &State| state.has_room(text.len(), whose);
         let mut state = self.wait_while(patience, |state| state.runs && !has_room(state));
         if !state.runs {
             drop(state);
             return to_stderr(&text);
         }
         if has_room(&state) {
+            state.own += if whose == Whose::Own { text.len() } else { 0 };
             append(&mut state.text, text);
             if state.text.len() >= state.wakes_writer {
                 state.wakes_writer = usize::MAX;
@@ -143,6 +167,7 @@ impl Queue {
         }
         state.wakes_writer = usize::MAX;
         state.writing = true;
+        state.own = 0;
         (std::mem::take(&mut state.text), std::mem::take(&mut state.dropped))
     }
 
@@ -187,6 +212,28 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn output_takes_no_room_from_the_daemons_own_lines_nor_they_from_it() {
+        let state = |own, output| State {
+            text: "x".repeat(own + output),
+            own,
+            writing: true,
+            wakes_writer: usize::MAX,
+            dropped: 0,
+            runs: true,
+        };
+        for (own, output, own_fits, output_fits) in [
+            (0, 0, true, true),
+            (0, 3 * QUEUE_MAX, true, false),
+            (QUEUE_MAX, 0, false, true),
+            (QUEUE_MAX - 1, QUEUE_MAX - 1, true, true),
+        ] {
+            let state = state(own, output);
+            assert_eq!(state.has_room(1, Whose::Own), own_fits, "{own} and {output}");
+            assert_eq!(state.has_room(1, Whose::Command), output_fits, "{own} and {output}");
+        }
+    }
 
     #[test]
     fn only_many_lines_in_a_row_are_gathered_and_only_for_as_long_as_they_come() {

@@ -77,10 +77,9 @@ impl Record {
         if self.dropped > 0 {
             log(&format!("… [{} earlier lines dropped]\n", self.dropped));
         }
-        for lines in [&self.older, &self.newer] {
-            if !lines.is_empty() {
-                log(lines);
-            }
+        let kept = [&*self.older, &*self.newer].concat();
+        if !kept.is_empty() {
+            log(&kept);
         }
     }
 

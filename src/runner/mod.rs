@@ -154,8 +154,11 @@ impl TryRun<'_> {
                 return end.and(TryEnd::STOPPED);
             }
             end = end.and(self.step(step, self.attempt.deadline, &[switch]));
-            let is_over = matches!(end.outcome, Outcome::Stopped | Outcome::Timeout);
-            if is_over || (end.outcome.is_failure() && self.task.on_error == OnError::Stop) {
+            let is_over = self.attempt.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_over
+                || end.outcome == Outcome::Stopped
+                || (end.outcome.is_failure() && self.task.on_error == OnError::Stop)
+            {
                 break;
             }
         }

@@ -23,6 +23,9 @@ use crate::sys::{self, Interest, Watched};
 /// hold the pipe open for ever.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
+/// How much a pipe holds, in bytes (pipe(7)): what is there when a command ends is its own.
+const PIPE_LEN: usize = 64 * 1024;
+
 /// A secret with the text around it, or a text alone, on its way to a command.
 pub struct Outgoing {
     channel: Channel,
@@ -138,25 +141,28 @@ impl Flow<'_> {
     fn run(self, ended: Option<PipeReader>) {
         let Flow { mut intake, mut outgoing, mut lookout } = self;
         let mut is_open = intake.is_some();
-        let mut drain_until = ended.is_none().then(|| Instant::now() + DRAIN_TIME);
-        outgoing.retain(|_| drain_until.is_none());
-        while drain_until.is_none_or(|until| is_open && Instant::now() < until) {
+        let mut is_over = false;
+        // Where it has ended already, nothing is waited for before what is there is read.
+        let mut until = ended.is_none().then(Instant::now);
+        while !is_over || (is_open && until.is_none_or(|until| Instant::now() < until)) {
             let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
-            let ended = ended.as_ref().filter(|_| drain_until.is_none());
-            let Ok(ready) = wait(output, &outgoing, &lookout.valid.over, ended, drain_until) else {
+            let Ok(ready) = wait(output, &outgoing, &lookout.valid.over, ended.as_ref().filter(|_| !is_over), until)
+            else {
                 break;
             };
             // Before anything more is read or written.
             if ready.over && lookout.renew(intake.as_mut()) {
                 outgoing.clear();
             }
-            if ready.ended {
-                drain_until = Some(Instant::now() + DRAIN_TIME);
+            if !is_over && (ready.ended || ended.is_none()) {
+                is_over = true;
+                outgoing.clear();
+                is_open = is_open && intake.as_mut().is_some_and(Intake::read_what_is_there);
+                until = Some(Instant::now() + DRAIN_TIME);
+            } else if ready.output {
+                is_open = intake.as_mut().is_some_and(|intake| intake.read().is_some());
             }
-            if ready.output {
-                is_open = intake.as_mut().is_some_and(Intake::read);
-            }
-            outgoing.retain_mut(|outgoing| drain_until.is_none() && outgoing.advance());
+            outgoing.retain_mut(Outgoing::advance);
         }
         if let Some(Intake { redactor, mut sink, .. }) = intake {
             redactor.finish(&mut sink);
@@ -231,16 +237,29 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Reads once what is there. False: there is no more.
-    fn read(&mut self) -> bool {
+    /// Reads all that a command has left in its pipe, however long the reader of the log takes. False: there is no more.
+    fn read_what_is_there(&mut self) -> bool {
+        let mut left = PIPE_LEN;
+        while left > 0 {
+            match self.read() {
+                None => return false,
+                Some(0) => break,
+                Some(count) => left = left.saturating_sub(count),
+            }
+        }
+        true
+    }
+
+    /// Reads once; returns how many bytes were there. `None`: there is no more.
+    fn read(&mut self) -> Option<usize> {
         match self.output.read(self.redactor.space()) {
-            Ok(0) => false,
+            Ok(0) => None,
             Ok(count) => {
                 self.redactor.advance(count, &mut |lines: &str| self.lines.push_str(lines));
                 self.pass_on();
-                true
+                Some(count)
             }
-            Err(error) => matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock),
+            Err(error) => matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock).then_some(0),
         }
     }
 }
@@ -288,19 +307,36 @@ mod tests {
     use crate::output::Patterns;
     use crate::secret::{Protection, protect};
 
-    #[test]
-    fn output_that_somebody_else_took_is_not_waited_for() {
+    fn intake<'a>(output: PipeReader, lines: &'a std::sync::Mutex<String>) -> Intake<'a> {
         let arena = protect(Protection::Locked).expect("locked memory").arena;
         let patterns = Arc::new(Patterns::new(arena, Vec::new()).expect("patterns"));
+        let sink = Box::new(|text: &str| lines.lock().expect("lines").push_str(text));
+        Intake::new(output, Redactor::new(arena, patterns), sink)
+    }
+
+    #[test]
+    fn all_that_a_command_left_is_read_at_its_end() {
         let (reader, mut writer) = io::pipe().expect("a pipe");
         let lines = std::sync::Mutex::new(String::new());
-        let sink = Box::new(|text: &str| lines.lock().expect("lines").push_str(text));
-        let mut intake = Intake::new(reader, Redactor::new(arena, patterns), sink);
-        assert!(intake.read(), "there may be more");
-        writer.write_all(b"a line\n").expect("room");
-        assert!(intake.read());
+        let mut intake = intake(reader, &lines);
+        let text = "a line\n".repeat(PIPE_LEN / 7);
+        writer.write_all(text.as_bytes()).expect("room");
+        assert!(intake.read_what_is_there(), "a process that stayed behind may print more");
+        assert_eq!(*lines.lock().expect("lines"), text);
         drop(writer);
-        assert!(!intake.read(), "the end");
+        assert!(!intake.read_what_is_there(), "the end");
+    }
+
+    #[test]
+    fn output_that_somebody_else_took_is_not_waited_for() {
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let lines = std::sync::Mutex::new(String::new());
+        let mut intake = intake(reader, &lines);
+        assert_eq!(intake.read(), Some(0), "there may be more");
+        writer.write_all(b"a line\n").expect("room");
+        assert_eq!(intake.read(), Some(7));
+        drop(writer);
+        assert_eq!(intake.read(), None, "the end");
         drop(intake);
         assert_eq!(lines.into_inner().expect("lines"), "a line\n");
     }

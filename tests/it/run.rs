@@ -410,6 +410,15 @@ fn a_step_has_a_timeout_of_its_own() {
         "    on_error: continue\n    steps:\n      - {command: [sleep, 1000], timeout: 1s}\n      - [touch, next]",
     );
     ended(&daemon, "timeout");
+    assert!(sandbox.path("next").exists(), "{}", daemon.log());
+
+    let sandbox = Sandbox::new();
+    let daemon = run(
+        &sandbox,
+        "    on_error: continue\n    timeout: 1s\n    steps:\n      - [sleep, 1000]\n      - [touch, next]",
+    );
+    ended(&daemon, "timeout");
+    assert!(!sandbox.path("next").exists(), "the run itself is over: {}", daemon.log());
 }
 
 #[test]

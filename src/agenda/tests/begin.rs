@@ -29,6 +29,18 @@ fn slots_missed_while_not_running_run_once_or_are_skipped() {
 }
 
 #[test]
+fn a_missed_slot_waits_for_its_delay_after_each_start() {
+    let world = World::new(EVENING, vec![nightly()]);
+    let mut world = world.restart(2 * DAY, vec![nightly()]);
+    world.pass(10);
+    assert_eq!(world.waits("nightly"), Some(Wait::Start));
+    let mut world = world.restart(HOUR, vec![nightly()]);
+    assert_eq!(world.starts(), [""; 0], "the network may not be there yet");
+    world.pass(2 * MINUTE);
+    assert_eq!(world.starts(), ["03T21:01:10 nightly 03T02:30:00 missed"]);
+}
+
+#[test]
 fn a_clock_that_starts_in_the_past_brings_no_slot_back() {
     let mut world = World::new("2026-01-02T02:00:00Z", vec![nightly()]);
     world.pass(HOUR);
