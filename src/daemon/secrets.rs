@@ -146,6 +146,8 @@ impl Keeper {
         let before = RunId(self.ledger.state().next_run);
         state.outdated.extend(old.into_iter().map(|secret| Outdated { secret, before }));
         state.is_locked = false;
+        // All is exchanged by now, so this may fail: what is looked for already includes all of it.
+        let _ = self.renew_redaction(&state).inspect_err(log_warning);
         drop(state);
         self.tell();
         Ok(true)

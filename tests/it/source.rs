@@ -307,7 +307,8 @@ fn a_program_that_is_not_there_is_wrong_in_itself() {
         assert!(said.stderr.contains("no-such-program: not found on PATH"), "{arguments:?}: {}", said.stderr);
     }
     let said = check(&sandbox, &["command: [no-such-program]"]).expect(1);
-    assert_eq!(messages(&said, "error"), ["no-such-program: not found on PATH"], "once");
+    let expected = ["no-such-program: not found on PATH, needed by secret s0"];
+    assert_eq!(messages(&said, "error"), expected, "once");
     sandbox.script("bin/no-interpreter", "#!/nonexistent/python\n");
     let said = error(&sandbox, "command: [no-interpreter]");
     assert!(said.contains("bin/no-interpreter: its interpreter: /nonexistent: does not exist"), "{said}");
