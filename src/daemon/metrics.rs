@@ -32,7 +32,12 @@ impl MetricsFile {
             let mut is_told = false;
             for text in inbox {
                 let written = metrics::write(&to, &text);
-                written.as_ref().err().filter(|_| !is_told).into_iter().for_each(log_warning);
+                // Once, not each second for as long as a disk is full.
+                if let Err(error) = &written
+                    && !is_told
+                {
+                    log_warning(error);
+                }
                 is_told = written.is_err();
             }
         };

@@ -9,7 +9,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Some ten thousand lines of the daemon's own, and as many of output: what a command prints never costs the line of its end.
+/// Some ten thousand lines of the daemon's own, and as many of output: what a command prints never costs the line
+/// of its end.
 const QUEUE_MAX: usize = 1 << 20;
 
 /// So many writes in a row, each close upon the one before, and lines are gathered from then on: a start or a run

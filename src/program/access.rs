@@ -1,5 +1,5 @@
-//! Whether another user may execute a file, as far as modes tell: in a folder that is closed to the user as whom it is to
-//! run, a program that root finds is none.
+//! Whether another user may execute a file, as far as modes tell: in a folder that is closed to the user as
+//! whom it is to run, a program that root finds is none.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,8 +14,8 @@ pub struct Rights<'a> {
     pub groups: &'a [u32],
 }
 
-/// The first folder on the way to the file at `path`, or the file, that these rights do not suffice for, links followed.
-/// Where an access list decides, or nothing is to be seen, none is named.
+/// The first folder on the way to the file at `path`, or the file, that these rights do not suffice for, links
+/// followed. Where an access list decides, or nothing is to be seen, none is named.
 pub fn closed_to(path: &Path, rights: Rights<'_>) -> Option<PathBuf> {
     let real = fs::canonicalize(path).ok()?;
     let way: Vec<&Path> = real.ancestors().collect();

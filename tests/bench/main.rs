@@ -64,7 +64,11 @@ fn bench(arguments: &[OsString]) {
     while let Some(argument) = rest.next() {
         match argument.to_str() {
             Some("--json") => path = rest.next().expect("a path after --json").into(),
-            Some("--program") => sandbox::measure_another(rest.next().expect("a path after --program").into()),
+            Some("--program") => {
+                let path = rest.next().expect("a path after --program");
+                // It is started in another folder.
+                sandbox::measure_another(std::path::absolute(path).expect("a path"));
+            }
             // By cargo.
             Some("--bench") => {}
             name => filter = name.map(str::to_owned),
