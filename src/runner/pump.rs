@@ -137,14 +137,16 @@ impl Flow<'_> {
     }
 
     /// Moves output in and secrets out until the command has ended, which `ended` tells by being closed from the other
-    /// side (`None`: it has), and then drains the output, for a while at most.
-    fn run(self, ended: Option<PipeReader>) {
+    /// side (`None`: it has), and then drains the output: all that it left, and what others print within `drain_time`.
+    fn run(self, ended: Option<PipeReader>, drain_time: Duration) {
         let Flow { mut intake, mut outgoing, mut lookout } = self;
         let mut is_open = intake.is_some();
         let mut is_over = false;
+        // How many bytes of what it left may be unread, however long the reader of the log takes for the others.
+        let mut left: usize = 0;
         // Where it has ended already, nothing is waited for before what is there is read.
         let mut until = ended.is_none().then(Instant::now);
-        while !is_over || (is_open && until.is_none_or(|until| Instant::now() < until)) {
+        while !is_over || (is_open && (left > 0 || until.is_none_or(|until| Instant::now() < until))) {
             let output = intake.as_ref().filter(|_| is_open).map(|intake| &intake.output);
             let Ok(ready) = wait(output, &outgoing, &lookout.valid.over, ended.as_ref().filter(|_| !is_over), until)
             else {
@@ -154,13 +156,17 @@ impl Flow<'_> {
             if ready.over && lookout.renew(intake.as_mut()) {
                 outgoing.clear();
             }
+            let count = if ready.output { intake.as_mut().and_then(Intake::read) } else { Some(0) };
+            is_open = is_open && count.is_some();
+            left = match count {
+                None | Some(0) => 0,
+                Some(count) => left.saturating_sub(count),
+            };
             if !is_over && (ready.ended || ended.is_none()) {
                 is_over = true;
                 outgoing.clear();
-                is_open = is_open && intake.as_mut().is_some_and(Intake::read_what_is_there);
-                until = Some(Instant::now() + DRAIN_TIME);
-            } else if ready.output {
-                is_open = intake.as_mut().is_some_and(|intake| intake.read().is_some());
+                left = PIPE_LEN;
+                until = Some(Instant::now() + drain_time);
             }
             outgoing.retain_mut(Outgoing::advance);
         }
@@ -201,7 +207,7 @@ impl<'scope, 'env> Pump<'scope, 'env> {
         let (hand_over, handed_over) = mpsc::channel::<Flow<'scope>>();
         let work = move || {
             if let Ok(flow) = handed_over.recv() {
-                flow.run(Some(ended));
+                flow.run(Some(ended), DRAIN_TIME);
             }
         };
         thread::Builder::new().stack_size(STACK).spawn_scoped(self.scope, work)?;
@@ -217,7 +223,7 @@ impl<'scope, 'env> Pump<'scope, 'env> {
     pub fn finish(mut self) {
         drop(self.until_end.take());
         if let Some(flow) = self.flow.take() {
-            flow.run(None);
+            flow.run(None, DRAIN_TIME);
         }
     }
 }
@@ -235,19 +241,6 @@ impl<'a> Intake<'a> {
             (self.sink)(&self.lines);
             self.lines.clear();
         }
-    }
-
-    /// Reads all that a command has left in its pipe, however long the reader of the log takes. False: there is no more.
-    fn read_what_is_there(&mut self) -> bool {
-        let mut left = PIPE_LEN;
-        while left > 0 {
-            match self.read() {
-                None => return false,
-                Some(0) => break,
-                Some(count) => left = left.saturating_sub(count),
-            }
-        }
-        true
     }
 
     /// Reads once; returns how many bytes were there. `None`: there is no more.
@@ -315,16 +308,22 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_command_left_is_read_at_its_end() {
-        let (reader, mut writer) = io::pipe().expect("a pipe");
-        let lines = std::sync::Mutex::new(String::new());
-        let mut intake = intake(reader, &lines);
+    fn all_that_a_command_left_is_read_however_little_time_there_is() {
+        let redaction = Redaction::new().expect("pipes");
         let text = "a line\n".repeat(PIPE_LEN / 7);
-        writer.write_all(text.as_bytes()).expect("room");
-        assert!(intake.read_what_is_there(), "a process that stayed behind may print more");
-        assert_eq!(*lines.lock().expect("lines"), text);
-        drop(writer);
-        assert!(!intake.read_what_is_there(), "the end");
+        for (stays_open, has_thread) in [(true, false), (false, false), (true, true), (false, true)] {
+            let (reader, mut writer) = io::pipe().expect("a pipe");
+            let lines = std::sync::Mutex::new(String::new());
+            writer.write_all(text.as_bytes()).expect("room");
+            // A process that stayed behind may hold it open.
+            let kept = stays_open.then_some(writer);
+            let lookout = Lookout { redaction: &redaction, valid: redaction.valid(), has_secrets: false };
+            let flow = Flow { intake: Some(intake(reader, &lines)), outgoing: Vec::new(), lookout };
+            let ended = has_thread.then(|| io::pipe().expect("a pipe").0);
+            flow.run(ended, Duration::ZERO);
+            assert_eq!(*lines.lock().expect("lines"), text, "{stays_open} {has_thread}");
+            drop(kept);
+        }
     }
 
     #[test]
