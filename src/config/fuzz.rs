@@ -7,8 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::scan::scan;
-use super::tree::{Growth, MAX_NODES};
-use super::{Config, Node, Value, pieces, tree};
+use super::{Config, Node, Value, tree, usual};
 use crate::testing::{Random, fuzz};
 
 /// Fragments of which structure, and what hides structure, is made.
@@ -81,11 +80,7 @@ fn random_text(random: &mut Random) -> String {
 fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
     fuzz(20, |random| {
         let text = random_text(random);
-        let mut told_to = 0;
-        let scanned = scan(&text, 1, &mut |piece| {
-            assert!(piece.range.start >= told_to, "{text:?}: {piece:?} was told before");
-            told_to = piece.range.end;
-        });
+        let scanned = scan(&text);
         if let (Some(depth), false) = (true_depth(&text), text.contains('*')) {
             match &scanned {
                 Ok(scan) => assert_eq!(scan.depth, depth, "{text:?}"),
@@ -93,18 +88,12 @@ fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
             }
         }
         if let Ok(scan) = scanned {
-            let read = |raw_texts| tree::read(&text, &mut Growth::new(0..MAX_NODES), raw_texts);
-            let whole = read(scan.unusual_scalars);
-            if let Ok(full) = read(true) {
+            let whole = tree::read(&text, scan.unusual_scalars);
+            if let Ok(full) = tree::read(&text, true) {
                 assert!(whole.as_ref().is_ok_and(|whole| is_same(&full, whole)), "{text:?}");
             }
-            let alone_max = if random.once_in(4) { 0 } else { usize::MAX };
-            match (pieces::read(&text, 1, alone_max), whole) {
-                (Ok(joined), Ok(whole)) => assert!(is_same(&joined, &whole), "{text:?}"),
-                (Err(problem), Err(same)) => assert_eq!(problem, same, "{text:?}"),
-                (pieces, whole) => panic!("{text:?}: {pieces:?}, {whole:?}"),
-            }
         }
+        assert_usual_is_same(&text);
         match Config::parse(&text) {
             Ok(config) => {
                 let problems = config.problems().located(config.root());
@@ -123,12 +112,109 @@ fn any_text_is_seen_as_the_parser_sees_it_or_refused_without_repeating_it() {
     });
 }
 
+#[test]
+fn what_is_read_without_the_parser_is_what_the_parser_reads() {
+    fuzz(4, |random| {
+        let mut text = String::new();
+        write_block(random, 0, 0, &mut text);
+        if random.once_in(2) {
+            text = random.mutated(&text, &FRAGMENTS);
+        }
+        assert_usual_is_same(&text)
+    });
+}
+
+/// Tells whether the text is in the usual style.
+fn assert_usual_is_same(text: &str) -> bool {
+    let Some(usual) = usual::read(text) else { return false };
+    assert!(scan(text).is_ok(), "{text:?} is refused");
+    let by_parser = tree::read(text, true).expect(text);
+    assert!(is_same(&usual, &by_parser), "{text:?}: {usual:?}, {by_parser:?}");
+    true
+}
+
+/// What ends a line.
+const LINE_ENDS: [&str; 8] = ["\n", "\n", "\n", "\n", " \n", " # c: [d\n", "\n\n", "\n# e\n"];
+
+/// Writes a map or a list as people write them.
+fn write_block(random: &mut Random, indent: usize, depth: usize, text: &mut String) {
+    let begin = |number, text: &mut String| text.push_str(&" ".repeat(if number == 0 { 0 } else { indent }));
+    let is_list = random.once_in(3);
+    for number in 0..1 + random.below(3) {
+        begin(number, text);
+        if is_list {
+            text.push_str("- ");
+        } else {
+            text.push_str(random.pick(&["a", "b c", "'d'", "\"e\\t\"", "14", "~", "f#", "g "]));
+            text.push(':');
+        }
+        let below = indent + 1 + random.below(3);
+        match random.below(if depth < 3 { 6 } else { 4 }) {
+            0 if !is_list => text.push_str(random.pick(&LINE_ENDS)),
+            1 => write_literal(random, below, text),
+            2 => {
+                text.push(' ');
+                write_flow(random, 0, text);
+                text.push_str(random.pick(&LINE_ENDS));
+            }
+            4 if is_list => write_block(random, indent + 2, depth + 1, text),
+            4 | 5 => {
+                let below = if is_list || random.once_in(4) { below } else { indent };
+                text.push_str(random.pick(&LINE_ENDS));
+                text.push_str(&" ".repeat(below));
+                write_block(random, below, depth + 1, text);
+            }
+            _ => {
+                text.push(' ');
+                text.push_str(random.pick(SCALARS));
+                text.push_str(random.pick(&LINE_ENDS));
+            }
+        }
+    }
+}
+
+fn write_literal(random: &mut Random, indent: usize, text: &mut String) {
+    text.push_str(random.pick(&[" |\n", " >\n", " |-\n", " >+\n", " | # f\n", " |2\n"]));
+    for _ in 0..random.below(4) {
+        let more = random.pick(&["", "", " ", "# "]);
+        text.push_str(&format!("{}{more}{}\n", " ".repeat(indent), random.pick(SCALARS)));
+        text.push_str(random.pick(&["", "", "\n", "  \n"]));
+    }
+}
+
+fn write_flow(random: &mut Random, depth: usize, text: &mut String) {
+    let between = random.pick(&["", "", " ", "\n ", "\n", " # g\n  "]);
+    match random.below(if depth < 3 { 4 } else { 2 }) {
+        0 | 1 => text.push_str(random.pick(SCALARS)),
+        2 => {
+            text.push_str(&format!("[{between}"));
+            for _ in 0..random.below(4) {
+                write_flow(random, depth + 1, text);
+                text.push_str(&format!("{between},{between}"));
+            }
+            text.push(']');
+        }
+        _ => {
+            text.push_str(&format!("{{{between}"));
+            for _ in 0..random.below(3) {
+                text.push_str(random.pick(&["a: ", "'b': ", "\"c\":", "1: ", "d :\n "]));
+                write_flow(random, depth + 1, text);
+                text.push_str(&format!("{between},{between}"));
+            }
+            text.push('}');
+        }
+    }
+}
+
 /// What the parser would take.
 fn is_refused_early(what: &str) -> bool {
     ["tab", "control character", "tag"].iter().any(|known| what.contains(known))
 }
 
-pub fn is_same(a: &Node<'_>, b: &Node<'_>) -> bool {
+fn is_same(a: &Node<'_>, b: &Node<'_>) -> bool {
+    if a.at != b.at {
+        return false;
+    }
     match (&a.value, &b.value) {
         (Value::Scalar(kind, text), Value::Scalar(other_kind, other)) => kind == other_kind && text == other,
         (Value::List(items), Value::List(others)) => {

@@ -3,13 +3,12 @@
 //! A tree that is read field by field, not serde structs: those stop at the first problem, and
 //! repeat values in their messages, where every problem is to be told in one go and no value ever.
 
-mod cut;
-mod pieces;
 mod problem;
 mod scalar;
 mod scan;
 mod section;
 mod tree;
+mod usual;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -78,7 +77,10 @@ impl<'t> Config<'t> {
     /// What the parser reports, nesting deeper than 64, tags, more than one document, growth by
     /// aliases beyond all measure, and a file without content.
     pub fn parse(text: &'t str) -> Result<Self, Problem> {
-        let root = pieces::read(text, pieces::PIECE_MIN, pieces::ALONE_MAX)?;
+        let root = match usual::read(text) {
+            Some(root) => root,
+            None => by_parser(text)?,
+        };
         match root.value {
             Value::Scalar(Kind::Null, _) => {
                 let hint = "`backupnizza example` prints a file to start from";
@@ -98,6 +100,11 @@ impl<'t> Config<'t> {
         tree::check(&self.root, &mut problems);
         problems
     }
+}
+
+fn by_parser(text: &str) -> Result<Node<'_>, Problem> {
+    let scan = scan::scan(text)?;
+    tree::read(text, scan.unusual_scalars)
 }
 
 #[cfg(test)]

@@ -7,9 +7,6 @@
 
 mod characters;
 
-use std::ops::Range;
-
-use super::cut::Cuts;
 use super::problem::{Problem, place};
 use super::scalar::is_unusual;
 
@@ -17,7 +14,7 @@ use super::scalar::is_unusual;
 pub const MAX_DEPTH: usize = 64;
 
 /// libyaml's limit for a key that is not introduced by `?`, in bytes.
-const MAX_SIMPLE_KEY: usize = 1024;
+pub const MAX_SIMPLE_KEY: usize = 1024;
 
 /// What the walk has learned about an acceptable text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,31 +24,18 @@ pub struct Scan {
     /// Whether some plain scalar reads as a number, a boolean or null but is not written the one
     /// way in which that value would be printed: `0x10`, `1.50`, `True`, `~`.
     pub unusual_scalars: bool,
-    /// Where the text may be cut into pieces that the parser can read each by itself.
-    pub cuts: Vec<usize>,
 }
 
-/// A part of the text that the parser can read by itself, if the walk does not find otherwise until its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    pub range: Range<usize>,
-    /// As in [`Scan`], of the text up to its end.
-    pub unusual_scalars: bool,
-}
-
-/// Walks over `text`, in time that grows with its length alone. Pieces of `piece_min` bytes or more are told as soon as
-/// they are `found`, but the last, and the first if a long list before turned out not to be the one. No two of them overlap.
+/// Walks over `text`, in time that grows with its length alone.
 ///
 /// # Errors
 /// Nesting deeper than [`MAX_DEPTH`], control characters, tags and `%TAG`.
-pub fn scan(text: &str, piece_min: usize, found: &mut dyn FnMut(Piece)) -> Result<Scan, Problem> {
-    let mut scanner = Scanner::new(text, piece_min, found);
+pub fn scan(text: &str) -> Result<Scan, Problem> {
+    let mut scanner = Scanner::new(text);
     while scanner.token() == Step::Next {}
     match scanner {
         Scanner { refusal: Some(refusal), .. } => Err(refusal),
-        Scanner { depth_max: depth, unusual_scalars, cuts, .. } => {
-            Ok(Scan { depth, unusual_scalars, cuts: cuts.places() })
-        }
+        Scanner { depth_max: depth, unusual_scalars, .. } => Ok(Scan { depth, unusual_scalars }),
     }
 }
 
@@ -97,7 +81,7 @@ struct SimpleKey {
     required: bool,
 }
 
-struct Scanner<'t, 'f> {
+struct Scanner<'t> {
     bytes: &'t [u8],
     index: usize,
     line: usize,
@@ -111,13 +95,11 @@ struct Scanner<'t, 'f> {
     closed: usize,
     depth_max: usize,
     unusual_scalars: bool,
-    cuts: Cuts,
-    found: &'f mut dyn FnMut(Piece),
     refusal: Option<Problem>,
 }
 
-impl<'t, 'f> Scanner<'t, 'f> {
-    fn new(text: &'t str, piece_min: usize, found: &'f mut dyn FnMut(Piece)) -> Self {
+impl<'t> Scanner<'t> {
+    fn new(text: &'t str) -> Self {
         Scanner {
             bytes: text.as_bytes(),
             index: 0,
@@ -130,8 +112,6 @@ impl<'t, 'f> Scanner<'t, 'f> {
             closed: 0,
             depth_max: 0,
             unusual_scalars: false,
-            cuts: Cuts::new(piece_min),
-            found,
             refusal: None,
         }
     }
@@ -298,36 +278,9 @@ impl<'t, 'f> Scanner<'t, 'f> {
         {
             return Step::Stop;
         }
-        self.begin_item();
         self.key_allowed = true;
         self.skip();
         Step::Next
-    }
-
-    /// Notes the item at hand if the text may be cut before it.
-    fn begin_item(&mut self) {
-        let is_near_top = match self.blocks.as_slice() {
-            [map] => map.kind == Kind::Map,
-            [map, list] => map.kind == Kind::Map && list.kind == Kind::List,
-            _ => false,
-        };
-        let line = self.index - self.column;
-        let begins_line = || self.bytes[line..self.index].iter().all(|&byte| byte == b' ');
-        // In this order: a line has one such item at most, but may have any number of others.
-        if self.flows.is_empty()
-            && is_near_top
-            && begins_line()
-            && let Some(range) = self.cuts.begin_item(self.column, line)
-        {
-            (self.found)(Piece { range, unusual_scalars: self.unusual_scalars });
-        }
-    }
-
-    /// Forgets the items of another value of the map at the top.
-    fn begin_entry(&mut self) {
-        if self.flows.is_empty() && self.blocks.len() == 1 {
-            self.cuts.begin_entry();
-        }
     }
 
     fn explicit_key(&mut self) -> Step {
@@ -337,7 +290,6 @@ impl<'t, 'f> Scanner<'t, 'f> {
         {
             return Step::Stop;
         }
-        self.begin_entry();
         self.key_allowed = self.flows.is_empty();
         self.begin_pair();
         self.skip();
@@ -364,7 +316,6 @@ impl<'t, 'f> Scanner<'t, 'f> {
         if self.open_block(column, Kind::Map) == Step::Stop {
             return Step::Stop;
         }
-        self.begin_entry();
         self.note(key_height)
     }
 
@@ -428,7 +379,6 @@ impl<'t, 'f> Scanner<'t, 'f> {
     // Everything else.
 
     fn directive(&mut self) -> Step {
-        self.cuts.forbid();
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -442,7 +392,6 @@ impl<'t, 'f> Scanner<'t, 'f> {
     }
 
     fn document_marker(&mut self) -> Step {
-        self.cuts.forbid();
         self.close_blocks(-1);
         if self.drop_key_here() == Step::Stop {
             return Step::Stop;
@@ -456,7 +405,6 @@ impl<'t, 'f> Scanner<'t, 'f> {
 
     /// `&name` and `*name`.
     fn anchor(&mut self) -> Step {
-        self.cuts.forbid();
         if self.save_key() == Step::Stop {
             return Step::Stop;
         }

@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::fuzz::{is_same, true_depth};
+use super::fuzz::true_depth;
 use super::scan::{MAX_DEPTH, scan};
-use super::tree::{Growth, MAX_NODES};
-use super::{Config, Kind, MAX_BYTES, Node, Value, pieces, read, tree};
+use super::{Config, Kind, MAX_BYTES, Node, Value, read, usual};
 use crate::testing::Random;
 
 /// Writes nesting of just this depth, in all styles.
@@ -85,7 +84,7 @@ fn sixty_four_levels_pass_in_every_style_and_one_more_does_not() {
         let Some(found) = true_depth(&text) else {
             continue;
         };
-        let passes = scan(&text, 1, &mut drop).is_ok();
+        let passes = scan(&text).is_ok();
         assert_eq!(passes, found <= MAX_DEPTH, "depth {found} of {text:?}");
     }
 }
@@ -95,7 +94,7 @@ fn nesting_is_refused_before_the_parser_would_take_minutes() {
     let size = MAX_BYTES as usize;
     for unit in ["[", "{a: ", "[a: ", "- ", "? ", "a: [", "[{", "{[", "[[]: ", "'a': [ "] {
         let text = unit.repeat(size / unit.len());
-        let refusal = scan(&text, 1, &mut drop).expect_err(unit);
+        let refusal = scan(&text).expect_err(unit);
         assert!(refusal.what.contains("nested"), "{unit}: {refusal:?}");
         assert!(refusal.place.starts_with("line 1 column "), "{unit}: {refusal:?}");
     }
@@ -104,7 +103,7 @@ fn nesting_is_refused_before_the_parser_would_take_minutes() {
         stairs.push_str(&" ".repeat(indent));
         stairs.push_str("a:\n");
     }
-    assert!(scan(&stairs, 1, &mut drop).expect_err("stairs").place.starts_with("line 65"));
+    assert!(scan(&stairs).expect_err("stairs").place.starts_with("line 65"));
 }
 
 #[test]
@@ -116,10 +115,10 @@ fn quotes_comments_and_apostrophes_hide_no_bracket() {
         let text = format!("{before}{brackets}");
         // Behind plain text they are text; everywhere else they count.
         let is_text = before.ends_with("don't ");
-        assert_eq!(scan(&text, 1, &mut drop).is_ok(), is_text, "{before:?}");
+        assert_eq!(scan(&text).is_ok(), is_text, "{before:?}");
     }
     for quoted in [format!("a: '{brackets}'"), format!("a: \"{brackets}\""), format!("a: |\n  {brackets}")] {
-        assert!(scan(&quoted, 1, &mut drop).is_ok(), "{quoted}");
+        assert!(scan(&quoted).is_ok(), "{quoted}");
     }
 }
 
@@ -132,9 +131,9 @@ fn tags_and_control_characters_are_refused_at_their_place() {
         ("a: 'b\u{7f}'", "line 1 column 6"),
         ("\u{85}a: \u{9c}", "line 2 column 4"),
     ] {
-        assert_eq!(scan(text, 1, &mut drop).expect_err(text).place, place, "{text:?}");
+        assert_eq!(scan(text).expect_err(text).place, place, "{text:?}");
     }
-    assert!(scan("a: 'b!' # !\nc: d !e", 1, &mut drop).is_ok());
+    assert!(scan("a: 'b!' # !\nc: d !e").is_ok());
 }
 
 fn list(text: &str) -> Vec<(Kind, String)> {
@@ -264,46 +263,22 @@ fn several_documents_and_nothing_are_told_as_such() {
 
 #[test]
 fn an_item_that_is_a_list_in_brackets_adds_nothing_to_the_keys_behind_it() {
-    assert_eq!(scan("a:\n- []\n- a: \n", 1, &mut drop).expect("YAML").depth, 3);
-    assert_eq!(scan("a:\n- [[]]: b\n", 1, &mut drop).expect("YAML").depth, 5);
+    assert_eq!(scan("a:\n- []\n- a: \n").expect("YAML").depth, 3);
+    assert_eq!(scan("a:\n- [[]]: b\n").expect("YAML").depth, 5);
 }
 
 #[test]
-fn a_list_of_tasks_is_cut_where_its_pieces_mean_what_the_whole_does() {
-    let pieces = |text: &str, min| {
-        scan(text, min, &mut drop).expect(text).cuts.iter().map(|&cut| text[cut..].to_owned()).collect()
-    };
-    let tasks = "a: b\ntasks:\n  - name: x\n    steps:\n      - [y]\n  - z\n  - w\n";
-    let cut: Vec<String> = pieces(tasks, 1);
-    assert_eq!(cut, ["  - z\n  - w\n", "  - w\n"]);
-    let cut: Vec<String> = pieces(tasks, 8);
-    assert_eq!(cut, ["  - z\n  - w\n"], "no shorter one");
-    let cut: Vec<String> = pieces("tasks:\n- x\n- y: |\n   - z\n# w\n- v\n", 20);
-    assert_eq!(cut, ["- v\n"]);
-    for whole in
-        ["a: 1\nb: 2\n", "- a\n- b\n", "a: [1, 2]\n", "a:\n- &b c\n- *b\n", "a:\n- b\n- c\nd: e\n", "a:\n- b\n"]
-    {
-        let cut: Vec<String> = pieces(whole, 1);
-        assert_eq!(cut, [""; 0], "{whole:?}");
+fn usual_configurations_need_no_parser() {
+    let example = include_str!("../../backup.example.yaml");
+    let dumped = "tasks:\n- command:\n  - restic\n  - backup\n  name: documents\n  schedule: 0 3 * * *\n- {}\n";
+    let json = "{\n  \"tasks\": [\n    {\"name\": \"documents\", \"retry\": {\"attempts\":3}}\n  ]\n}\n";
+    for text in [example, dumped, json] {
+        assert!(usual::read(text).is_some(), "{text}");
     }
 }
 
 #[test]
-fn no_part_of_a_text_is_told_of_in_two_pieces() {
-    let short: String = (0..2_000).map(|number| format!("k{number}:\n- x\n- y\n")).collect();
-    let long = "- z\n".repeat(500);
-    for text in [format!("{short}a:\n{long}"), format!("a:\n{long}{short}b:\n{long}"), short] {
-        let mut told = Vec::new();
-        scan(&text, 100, &mut |piece| told.push(piece.range)).expect("YAML");
-        assert!(!told.is_empty() && told.is_sorted_by(|before, after| before.end <= after.start), "{told:?}");
-        let read = tree::read(&text, &mut Growth::new(0..MAX_NODES), false).expect("YAML");
-        let pieces = pieces::read(&text, 100, 0).expect("YAML");
-        assert!(is_same(&pieces, &read));
-    }
-}
-
-#[test]
-fn the_pieces_of_a_long_list_are_numbered_and_told_of_as_the_whole() {
+fn the_items_of_a_long_list_are_numbered_in_their_order() {
     let tasks: String = (0..4_000).map(|number| format!("- {{name: task-{number}, <<: x, n: 0x10}}\n")).collect();
     let text = format!("a: ~\ntasks:\n{tasks}");
     let config = Config::parse(&text).expect("YAML");

@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
-use std::ops::Range;
 
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -54,9 +53,10 @@ pub enum Kind {
 ///
 /// # Errors
 /// What the parser reports, and growth by aliases beyond all measure.
-pub fn read<'t>(text: &'t str, growth: &mut Growth, raw_texts: bool) -> Result<Node<'t>, Problem> {
+pub fn read(text: &str, raw_texts: bool) -> Result<Node<'_>, Problem> {
     let parser = serde_yaml::Deserializer::from_str(text);
-    let mut root = NodeSeed(growth).deserialize(parser).map_err(|error| syntax_problem(&error, growth.refusal))?;
+    let mut growth = Growth::default();
+    let mut root = NodeSeed(&mut growth).deserialize(parser).map_err(|error| syntax_problem(&error, growth.refusal))?;
     if raw_texts {
         let parser = serde_yaml::Deserializer::from_str(text);
         TextSeed(&mut root).deserialize(parser).map_err(|error| syntax_problem(&error, None))?;
@@ -94,30 +94,22 @@ pub fn check(node: &Node<'_>, problems: &mut Problems) {
 }
 
 /// How far the tree has grown, since aliases let a small file stand for a huge one.
-pub struct Growth {
-    /// The numbers of the nodes to come.
-    numbers: Range<u32>,
+#[derive(Default)]
+struct Growth {
+    nodes: u32,
     text: usize,
     depth: usize,
     refusal: Option<&'static str>,
 }
 
 impl Growth {
-    /// Of a tree whose nodes get these `numbers`.
-    pub fn new(numbers: Range<u32>) -> Self {
-        Growth { numbers, text: 0, depth: 0, refusal: None }
-    }
-
-    /// How many nodes there are from number `first` on.
-    pub fn nodes_since(&self, first: u32) -> u32 {
-        self.numbers.start - first
-    }
-
     /// The number of the next node.
     fn node<E: serde::de::Error>(&mut self) -> Result<u32, E> {
-        match self.numbers.next() {
-            Some(number) => Ok(number),
-            None => Err(self.refuse("the file and its aliases come to more than 1,000,000 values")),
+        let number = self.nodes;
+        self.nodes += 1;
+        match number {
+            ..MAX_NODES => Ok(number),
+            _ => Err(self.refuse("the file and its aliases come to more than 1,000,000 values")),
         }
     }
 

@@ -14,7 +14,7 @@ const ORDINARY: [bool; 256] = {
     table
 };
 
-impl Scanner<'_, '_> {
+impl Scanner<'_> {
     pub fn peek(&self, ahead: usize) -> Option<u8> {
         self.bytes.get(self.index + ahead).copied()
     }
