@@ -1,11 +1,25 @@
-//! Which plain scalars are not written as their value would be printed, so that their text has to be fetched by itself.
+//! What the words of a file are made of, and which of them are not written as their value would be printed.
+
+/// Bytes that are characters of their own and mean nothing inside a word, quotes or a comment.
+const ORDINARY: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let c = byte as u8;
+        table[byte] = c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b'/' | b'~');
+        byte += 1;
+    }
+    table
+};
+
+/// How many of the bytes at the head of `text` are such.
+pub fn ordinary_length(text: &[u8]) -> usize {
+    text.iter().take_while(|&&byte| ORDINARY[usize::from(byte)]).count()
+}
 
 /// Whether a plain scalar reads as something else than text and is not written as that is printed.
-pub fn is_unusual(scalar: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(scalar) else {
-        return false;
-    };
-    match scalar.first() {
+pub fn is_unusual(text: &str) -> bool {
+    match text.as_bytes().first() {
         Some(b'0'..=b'9' | b'+' | b'-' | b'.') => is_unusual_number(text),
         Some(b'~' | b'n' | b'N' | b'T' | b'F') => {
             ["~", "null", "Null", "NULL", "True", "TRUE", "False", "FALSE"].contains(&text)

@@ -82,6 +82,7 @@ struct SimpleKey {
 }
 
 struct Scanner<'t> {
+    text: &'t str,
     bytes: &'t [u8],
     index: usize,
     line: usize,
@@ -101,6 +102,7 @@ struct Scanner<'t> {
 impl<'t> Scanner<'t> {
     fn new(text: &'t str) -> Self {
         Scanner {
+            text,
             bytes: text.as_bytes(),
             index: 0,
             line: 0,
@@ -480,7 +482,7 @@ impl<'t> Scanner<'t> {
             }
         }
         self.key_allowed |= after_break;
-        self.unusual_scalars |= is_unusual(&self.bytes[start..end]);
+        self.unusual_scalars |= is_unusual(&self.text[start..end]);
         Step::Next
     }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::scalar::is_unusual;
+use super::scalar::{is_unusual, ordinary_length};
 use super::scan::{MAX_DEPTH, MAX_SIMPLE_KEY};
 use super::tree::{self, Kind, MAX_NODES, Node, Value};
 
@@ -85,7 +85,8 @@ impl<'t> Reader<'t> {
         if depth == MAX_DEPTH {
             return None;
         }
-        let mut entries = vec![(first, self.value(column, depth + 1)?)];
+        let mut entries = Vec::with_capacity(4);
+        entries.push((first, self.value(column, depth + 1)?));
         while self.peek().is_some() && self.column() == column {
             let start = self.index;
             let (_, key) = self.scalar(Context::Block)?;
@@ -220,7 +221,9 @@ impl<'t> Reader<'t> {
     fn plain(&mut self, context: Context) -> Option<(Kind, Cow<'t, str>)> {
         let start = self.index;
         let in_flow = context == Context::Flow;
-        while let Some(byte) = self.peek() {
+        loop {
+            self.skip_ordinary();
+            let Some(byte) = self.peek() else { break };
             match byte {
                 b'\n' => break,
                 b'#' if self.bytes[self.index - 1] == b' ' => break,
@@ -234,7 +237,7 @@ impl<'t> Reader<'t> {
         }
         let text = self.text[start..self.index].trim_end_matches(' ');
         let may_mark_document = start == self.line && (text.starts_with("---") || text.starts_with("..."));
-        match is_unusual(text.as_bytes()) {
+        match is_unusual(text) {
             _ if may_mark_document => None,
             true => scalar_by_parser(text),
             false => Some((usual_kind(text), Cow::Borrowed(text))),
@@ -246,6 +249,7 @@ impl<'t> Reader<'t> {
         let mut is_literal = true;
         self.index += 1;
         loop {
+            self.skip_ordinary();
             match self.peek()? {
                 b'\n' => return None,
                 b'\\' if quote == b'"' => {
@@ -307,6 +311,11 @@ impl<'t> Reader<'t> {
         self.index += length;
         self.line = self.index;
         &rest[..length]
+    }
+
+    /// Steps over what most of a file is made of.
+    fn skip_ordinary(&mut self) {
+        self.index += ordinary_length(&self.bytes[self.index..]);
     }
 
     fn skip_spaces(&mut self) {

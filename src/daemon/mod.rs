@@ -57,9 +57,8 @@ pub fn run(file: &Path) -> Result<(), Vec<Error>> {
     let umask = sys::set_umask(0o077);
     let stop = Arc::new(AtomicBool::new(false));
     let notifier = Notifier::from_environment();
-    let loaded = startup::load(file)?;
-    // Not before: two threads read a file that is not short, each with a heap of its own.
     sys::share_one_heap();
+    let loaded = startup::load(file)?;
     log::configure(loaded.plan.log.level, loaded.plan.log.format);
     log::warnings(&loaded.warnings);
 

@@ -1,5 +1,6 @@
 //! Merges the layers of each task: step over task over profiles over `defaults`.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::iter;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use super::exit_codes;
 use super::host::expand;
 use super::layer::{HooksLayer, Layer, Setting};
 use super::pool::Pools;
-use super::tasks::{TaskSpec, Work};
+use super::tasks::TaskSpec;
 use super::{Condition, Hooks, MaxAge, Missed, OutputMode, Overlap, PassEnvironment, Policy, Retry};
 use super::{Host, ProgramSpec, RunAs, Signal, Step, StopPolicy, Task, Value};
 
@@ -53,7 +54,7 @@ struct Context<'l> {
     working_directory: PathBuf,
     /// As whom they run, if not as the daemon's user, and that user's home directory, or the daemon's.
     user: Option<Arc<RunAs>>,
-    home: String,
+    home: Cow<'l, str>,
     needed: bool,
 }
 
@@ -80,8 +81,8 @@ impl<'p, 'c> Assembler<'p, 'c> {
         let layers = layers.as_slice();
         let enabled = *pick(layers, |layer| &layer.enabled).unwrap_or(&true);
         let user = pick(layers, |layer| &layer.user).cloned().flatten();
-        let home =
-            user.as_ref().map_or_else(|| self.host.home.to_string_lossy().into_owned(), |user| user.home.clone());
+        let own = user.clone();
+        let home = own.as_ref().map_or_else(|| self.host.home.to_string_lossy(), |user| user.home.as_str().into());
         let context = Context {
             layers,
             environment: merged_environment(layers).ok_or(TooLarge)?,
@@ -89,7 +90,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
                 .cloned()
                 .unwrap_or(PassEnvironment::Named(Vec::new())),
             working_directory: pick(layers, |layer| &layer.working_directory)
-                .map_or_else(|| home.clone(), |path| expand(path, &home))
+                .map_or_else(|| home.to_string(), |path| expand(path, &home))
                 .into(),
             user,
             home,
@@ -113,17 +114,9 @@ impl<'p, 'c> Assembler<'p, 'c> {
     }
 
     fn work(&mut self, spec: &TaskSpec<'_>, context: &Context<'_>) -> (Vec<Step>, Vec<Step>) {
-        let single;
-        let written: &[StepSpec] = match &spec.work {
-            Work::Command(line) => {
-                single = [StepSpec::bare(line.clone())];
-                &single
-            }
-            Work::Steps(steps) => steps,
-        };
-        let mut names = names(written.iter().chain(&spec.finally)).into_iter();
-        let mut steps = Vec::with_capacity(written.len());
-        for step in written {
+        let mut names = names(spec.steps.iter().chain(&spec.finally)).into_iter();
+        let mut steps = Vec::with_capacity(spec.steps.len());
+        for step in &spec.steps {
             let name = names.next().unwrap_or_default();
             steps.push(self.task_step(step, name, None, context));
         }
@@ -160,7 +153,7 @@ impl<'p, 'c> Assembler<'p, 'c> {
         timeout: Option<Duration>,
         context: &Context<'_>,
     ) -> Step {
-        let home = context.home.as_str();
+        let home = context.home.as_ref();
         let working_directory = match &spec.working_directory {
             Setting::Unset => context.working_directory.clone(),
             Setting::Reset => home.into(),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::assemble::{Assembler, TOO_LARGE, TooLarge};
-use super::command::{self, CommandLine, StepSpec};
+use super::command::{self, StepSpec};
 use super::layer::{self, Layer};
 use super::scope::Scope;
 use super::{OnError, Order, Task};
@@ -22,14 +22,9 @@ pub(super) struct TaskSpec<'c> {
     pub schedules: Vec<Schedule>,
     pub order: Order,
     pub on_error: OnError,
-    pub work: Work,
+    /// Of a task with a `command`, that alone: its environment and the like stand beside it and are its policy.
+    pub steps: Vec<StepSpec>,
     pub finally: Vec<StepSpec>,
-}
-
-/// What a task does: its environment and the like stand beside it and are its policy.
-pub(super) enum Work {
-    Command(CommandLine),
-    Steps(Vec<StepSpec>),
 }
 
 /// Reads the tasks, and assembles each as long as there is no problem.
@@ -73,7 +68,7 @@ fn task<'c>(
     let order = map.optional("order").and_then(|node| node.word(&ORDERS, &mut scope.problems));
     let on_error = map.optional("on_error").and_then(|node| node.word(&ON_ERRORS, &mut scope.problems));
     let mut step_names = HashSet::new();
-    let work = work(map, &mut step_names, scope);
+    let written = command_or_steps(map, &mut step_names, scope);
     let finally = map.optional("finally").map(|node| steps(node, "a list of commands", &mut step_names, scope));
     let finally = finally.unwrap_or_default();
     Some(TaskSpec {
@@ -83,7 +78,7 @@ fn task<'c>(
         schedules: schedules.unwrap_or_default(),
         order: order.unwrap_or(Order::Sequence),
         on_error: on_error.unwrap_or(OnError::Stop),
-        work: work?,
+        steps: written?,
         finally,
     })
 }
@@ -131,14 +126,18 @@ fn schedules(node: &Node<'_>, scope: &mut Scope<'_>) -> Vec<Schedule> {
 }
 
 /// `command`, with what stands beside it, or `steps`.
-fn work<'c>(map: &mut Section<'c, '_>, names: &mut HashSet<String>, scope: &mut Scope<'c>) -> Option<Work> {
+fn command_or_steps<'c>(
+    map: &mut Section<'c, '_>,
+    names: &mut HashSet<String>,
+    scope: &mut Scope<'c>,
+) -> Option<Vec<StepSpec>> {
     let Some(list) = map.optional("steps") else {
         if map.optional("command").is_none() {
             map.know(&["stdin", "sha256"]);
             scope.problems.add(map.at(), "has nothing to do, expected `command` or `steps`");
             return None;
         }
-        return command::command_line(map, scope).map(Work::Command);
+        return command::command_line(map, scope).map(|line| vec![StepSpec::bare(line)]);
     };
     for key in ["command", "stdin", "sha256"] {
         if let Some(node) = map.optional(key) {
@@ -149,7 +148,7 @@ fn work<'c>(map: &mut Section<'c, '_>, names: &mut HashSet<String>, scope: &mut 
     if matches!(&list.value, Value::List(items) if items.is_empty()) {
         scope.problems.add(list.at, "an empty list of steps");
     }
-    Some(Work::Steps(steps))
+    Some(steps)
 }
 
 /// `names` are those of the task's steps so far.

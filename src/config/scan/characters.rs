@@ -1,18 +1,7 @@
 //! What stands at the place that the walk has come to, character by character, and how it goes on.
 
 use super::Scanner;
-
-/// Bytes that are characters of their own and mean nothing inside a word, quotes or a comment.
-const ORDINARY: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        let c = byte as u8;
-        table[byte] = c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b'/' | b'~');
-        byte += 1;
-    }
-    table
-};
+use crate::config::scalar::ordinary_length;
 
 impl Scanner<'_> {
     pub fn peek(&self, ahead: usize) -> Option<u8> {
@@ -81,7 +70,7 @@ impl Scanner<'_> {
 
     /// Steps over what most of a file is made of.
     pub fn skip_ordinary(&mut self) {
-        let run = self.bytes[self.index..].iter().take_while(|&&byte| ORDINARY[usize::from(byte)]).count();
+        let run = ordinary_length(&self.bytes[self.index..]);
         self.index += run;
         self.column += run;
     }
