@@ -16,6 +16,9 @@ use crate::sys::{self, Peer};
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long to leave a socket alone when the process has no descriptor left for a peer.
+pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
 const ELSEWHERE: &str = "set BACKUPNIZZA_SOCKET or give --socket PATH";
 
 /// Whose processes may connect; who is there is looked at all the same.
@@ -36,8 +39,8 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds `path` in a folder that only this user can write to, which is made if it is
-    /// missing, and through which all may go where they are to connect. A socket that nobody answers at is replaced; anything else there is an error.
+    /// Binds `path` in a folder that only this user can write to, which is made if it is missing, and through which all
+    /// may go where they are to connect. A socket that nobody answers at is replaced; anything else there is an error.
     pub fn new(path: &Path, reach: Reach) -> Result<Bound, Error> {
         let folder = path.parent().ok_or_else(|| Error::new(path.display(), "not a path for a socket"))?;
         prepare_folder(folder, reach)?;
@@ -54,13 +57,15 @@ impl Bound {
         Ok(Bound { socket, path: path.to_owned(), spare: Mutex::default() })
     }
 
-    /// Takes in the next peer and says who it is. One whom no descriptor would be left to identify waits to be accepted.
+    /// Takes in the next peer, whose stream never blocks either, and says who it is. One whom no descriptor would be
+    /// left to identify waits to be accepted.
     pub fn accept(&self) -> io::Result<(UnixStream, io::Result<Peer>)> {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.is_none() {
             *spare = Some(self.socket.try_clone()?);
         }
         let (stream, _) = self.socket.accept()?;
+        stream.set_nonblocking(true)?;
         let peer = match sys::peer(&stream) {
             // It takes one to tell who is there.
             Err(error) if sys::lacks_descriptor(&error) => {

@@ -233,8 +233,6 @@ pub struct Asked {
     pub wrong: Vec<Error>,
     /// Gave nothing this time.
     pub unavailable: Vec<(SecretId, Error)>,
-    /// Somebody called it off.
-    pub stopped: bool,
     pub warnings: Vec<Error>,
 }
 
@@ -286,7 +284,6 @@ impl Sources {
                     FailureKind::Wrong => asked.wrong.push(failure.error),
                     FailureKind::Unavailable => asked.unavailable.push((id, failure.error)),
                     FailureKind::Stopped => {
-                        asked.stopped = true;
                         asked.wrong.push(failure.error);
                         break;
                     }

@@ -1,5 +1,5 @@
-//! For tests: numbers from a seed, inputs damaged by them, and the run of very many inputs, each of which must come to an
-//! end. Every input has a seed of its own, which is told when one fails, so that it can be repeated alone.
+//! For tests: numbers from a seed, inputs damaged by them, and the run of very many inputs, each of which must come to
+//! an end. Every input has a seed of its own, which is told when one fails, so that it can be repeated alone.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -110,8 +110,8 @@ impl Random {
     }
 }
 
-/// Has `check` look at very many inputs, which it makes of the numbers that it is given. It says whether the input was a
-/// good one, as at least one in `rare` must be: else the inputs would try little.
+/// Has `check` look at very many inputs, which it makes of the numbers that it is given. It says whether the input was
+/// a good one, as at least one in `rare` must be: else the inputs would try little.
 pub fn fuzz(rare: u64, mut check: impl FnMut(&mut Random) -> bool) {
     let first = number_of(FIRST_SEED_VARIABLE).unwrap_or(0);
     let inputs = number_of(INPUTS_VARIABLE).unwrap_or(INPUTS);

@@ -1,5 +1,5 @@
-//! Text that may be YAML: the walk before the parser sees what the parser will see, one reading gives what two give, and no
-//! message repeats what is written.
+//! Text that may be YAML: the walk before the parser sees what the parser will see, one reading gives what two give,
+//! and no message repeats what is written.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Reads the style in which nearly all configurations are written, in one pass over the text and without copying it.
 //!
-//! The YAML parser would be most of a start with many tasks. All that is seldom stays its business, and so does all that
-//! is wrong: this reader knows no errors, it gives up, and the parser reads the whole.
+//! The YAML parser would be most of a start with many tasks. All that is seldom stays its business, and so does all
+//! that is wrong: this reader knows no errors, it gives up, and the parser reads the whole.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use super::scalar::{is_unusual, ordinary_length};
 use super::scan::{MAX_DEPTH, MAX_SIMPLE_KEY};
 use super::tree::{self, Kind, MAX_NODES, Node, Value};
 
-/// Reads `text`: maps, lists and texts of one line, quoted or plain, flow collections over any number of lines, and block
-/// scalars, of which the parser gives the value. `None` if there is anything else in it, or anything wrong.
+/// Reads `text`: maps, lists and texts of one line, quoted or plain, flow collections over any number of lines, and
+/// block scalars, of which the parser gives the value. `None` if there is anything else in it, or anything wrong.
 pub fn read(text: &str) -> Option<Node<'_>> {
     let is_ordinary = text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~' | 0x80..));
     if !is_ordinary || !text.is_ascii() && text.chars().any(is_special) {
@@ -278,7 +278,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Takes the `:` behind a key that began at `start`, if there is one. `None` if the parser would not take it for a key.
+    /// Takes the `:` behind a key that began at `start`, if there is one. `None` if the parser would not take it for a
+    /// key.
     fn take_colon(&mut self, start: usize, context: Context) -> Option<bool> {
         self.skip_spaces();
         // A plain key has ended only where a blank follows; behind a quoted one, flow style needs none.

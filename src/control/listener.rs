@@ -16,7 +16,7 @@ use super::wire::{self, REQUEST_MAX, Received};
 use super::{Reply, Request};
 use crate::error::Error;
 use crate::log;
-use crate::socket::{Bound, Reach};
+use crate::socket::{Bound, EXHAUSTED_PAUSE, Reach};
 use crate::sys::{self, Interest, Peer, Watched};
 
 /// More peers at once wait to be accepted.
@@ -30,9 +30,6 @@ const STALL_TIME: Duration = Duration::from_secs(10);
 
 /// What waits for a peer that follows a run, in bytes. Answers of one piece may be larger.
 const OUTBOX_MAX: usize = 1 << 20;
-
-/// How long to leave the socket alone when the process has no descriptor left for a peer.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the end of the daemon waits for peers to read what has been said.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
@@ -191,7 +188,6 @@ impl Listener {
             log::warn("control refused to another user", &[("pid", &peer.pid), ("uid", &peer.uid)]);
             return Ok(());
         }
-        stream.set_nonblocking(true)?;
         let deadline = Some(Instant::now() + REQUEST_TIME);
         connections.push(Connection { stream, peer, state: State::Asking(Vec::new()), deadline });
         Ok(())

@@ -1,4 +1,5 @@
-//! What a launcher is told: who it is to become, with which arguments, environment and descriptors. One frame, both ends.
+//! What a launcher is told: who it is to become, with which arguments, environment and descriptors. One frame, both
+//! ends.
 
 use std::ffi::CStr;
 use std::io::{self, IoSlice, Read};
@@ -176,8 +177,8 @@ pub fn receive(socket: &mut UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     if !(Header::BYTES..=FRAME_MAX).contains(&len) || descriptors.len() < STREAMS {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    // Ordinary memory: nobody may look into this process, and all of it goes with the exec, by which the program is given
-    // the same. Of its final size at once, so that no copy is left behind where there is no exec.
+    // Ordinary memory: nobody may look into this process, and all of it goes with the exec, by which the program is
+    // given the same. Of its final size at once, so that no copy is left behind where there is no exec.
     let mut frame = vec![0; len];
     socket.read_exact(&mut frame)?;
     Ok((frame, descriptors))

@@ -72,15 +72,16 @@ impl Launchers {
         })
     }
 
-    /// Says that so many more will be needed in a moment, `at_once` of them at the same time; `fill` is to be called then.
+    /// Says that so many more will be needed in a moment, `at_once` of them at the same time; `fill` is to be called
+    /// then.
     pub fn want(&self, more: usize, at_once: usize) {
         let most = at_once.max(sys::descriptors_max() / DESCRIPTORS_PART / 2);
         let mut stock = self.stock();
         stock.wanted = (stock.wanted + more).min(most).min(READY_MAX);
     }
 
-    /// Starts those that are wanted; if one cannot be had, none stands ready, as what they hold may be needed more. Whoever
-    /// takes one meanwhile and finds none starts it himself.
+    /// Starts those that are wanted; if one cannot be had, none stands ready, as what they hold may be needed more.
+    /// Whoever takes one meanwhile and finds none starts it himself.
     pub fn fill(&self) {
         while self.stock().lacks_some() {
             let Ok(launcher) = Launcher::start(self.image()) else {

@@ -84,8 +84,8 @@ struct Disk {
 }
 
 impl Ledger {
-    /// Opens the ledger of `folder`. `wall` names a damaged file that is set aside. No disk is waited for: what is there is
-    /// gone on with until `compact`, and where nothing is the first records begin it.
+    /// Opens the ledger of `folder`. `wall` names a damaged file that is set aside. No disk is waited for: what is
+    /// there is gone on with until `compact`, and where nothing is the first records begin it.
     ///
     /// # Errors
     /// If it cannot be opened for writing, or a damaged file cannot even be set aside. A full disk is no error yet.

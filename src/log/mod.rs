@@ -152,8 +152,8 @@ fn say(level: Level, kind: &str, error: &Error) {
     writer::write(text);
 }
 
-/// A line that the tool of a source said: as it is for people, who know their tool's words; whatever `log.level` is, since
-/// it may ask for something.
+/// A line that the tool of a source said: as it is for people, who know their tool's words; whatever `log.level` is,
+/// since it may ask for something.
 pub fn quote(secret: &str, said: &str) {
     if is_json() {
         writer::write(line(Level::Info, "a source says", &[("secret", &secret), ("line", &said)]));

@@ -150,7 +150,8 @@ impl Queue {
         }
     }
 
-    /// Gathers lines until `gather_until`, and waits for the next one if there is none; with them, how many were dropped.
+    /// Gathers lines until `gather_until`, and waits for the next one if there is none; with them, how many were
+    /// dropped.
     fn next_lines(&self, gather_until: Instant) -> (String, usize) {
         let mut state = self.state();
         while state.text.len() < GATHERED_MAX {

@@ -1,5 +1,5 @@
-//! Output of random bytes and pieces of secrets, in random chunks: shown as the slow and obvious way shows it, with nothing
-//! lost, nothing obeyed, and no secret left.
+//! Output of random bytes and pieces of secrets, in random chunks: shown as the slow and obvious way shows it, with
+//! nothing lost, nothing obeyed, and no secret left.
 
 use super::Redactor;
 use super::tests::{Named, add, arena, feed, patterns, shown_in_chunks};

@@ -1,5 +1,5 @@
-//! Configurations put together at random and good ones damaged: every answer is a plan that is sound, or problems that tell
-//! a place and never a value.
+//! Configurations put together at random and good ones damaged: every answer is a plan that is sound, or problems that
+//! tell a place and never a value.
 
 use std::collections::HashSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Schedules made of what they are made of, and good ones damaged: taken and refused as a slow reading of crontab(5) takes
-//! and refuses them, with the slots that a walk over the days finds.
+//! Schedules made of what they are made of, and good ones damaged: taken and refused as a slow reading of crontab(5)
+//! takes and refuses them, with the slots that a walk over the days finds.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 

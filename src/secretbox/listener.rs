@@ -13,7 +13,7 @@ use super::wire::{self, REQUEST_MAX, Request};
 use super::{Caller, Redeemed, Refusal, Secretbox};
 use crate::error::Error;
 use crate::log;
-use crate::socket::{Bound, Reach};
+use crate::socket::{Bound, EXHAUSTED_PAUSE, Reach};
 use crate::sys::{self, Block, Interest, Peer, Watched};
 
 /// Tokens are redeemed in well under a millisecond; more peers at once wait to be accepted.
@@ -28,9 +28,6 @@ const SILENCE_MAX: Duration = Duration::from_millis(100);
 
 /// For a whole request and its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(2);
-
-/// How long to leave the socket alone when the process has no descriptor left for a peer.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket for tokens.
 pub struct Listener {
@@ -118,7 +115,6 @@ impl Listener {
             refuse(secretbox, Refusal::Outsider, &peer);
             return Ok(());
         }
-        stream.set_nonblocking(true)?;
         let request = match secretbox.arena().block(REQUEST_MAX) {
             Ok(request) => request,
             Err(error) => {

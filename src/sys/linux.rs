@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::process::{exec_path, null_terminated};
-use super::{Interest, Process, Protection, Watched, check, check_size, poll, session_of};
+use super::{Interest, Process, Protection, Watched, boot_clock, check, check_size, poll, session_of};
 
 pub const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 pub const RECEIVE_FLAGS: libc::c_int = libc::MSG_CMSG_CLOEXEC;
@@ -83,27 +83,8 @@ pub fn forbid_inspection() {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
-/// Time since boot, counting time spent suspended.
-pub fn boot_clock() -> Duration {
-    clock(libc::CLOCK_BOOTTIME)
-}
-
-/// Time since boot, not counting time spent suspended.
-pub fn awake_clock() -> Duration {
-    clock(libc::CLOCK_MONOTONIC)
-}
-
-/// Time since 1970; a clock that was set before reads 1970.
-pub fn wall_clock() -> Duration {
-    clock(libc::CLOCK_REALTIME)
-}
-
-fn clock(id: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` outlives the call, and these clocks always exist.
-    unsafe { libc::clock_gettime(id, &mut time) };
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
-}
+pub const BOOT_CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+pub const AWAKE_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 
 /// Whether more than owner, group and others have permissions of their own on the file at `path` (acl(5)).
 pub fn has_access_list(path: &Path) -> bool {
@@ -218,8 +199,9 @@ impl OpenProgram {
 
     /// Replaces this process by the program. Comes back only with an error.
     ///
-    /// A script goes by `path`: its interpreter would have to open the descriptor, which is closed on exec, so the kernel
-    /// says ENOENT (execveat(2)). It does so too where a program's own loader is missing, and says the same again then.
+    /// A script goes by `path`: its interpreter would have to open the descriptor, which is closed on exec, so the
+    /// kernel says ENOENT (execveat(2)). It does so too where a program's own loader is missing, and says the same
+    /// again then.
     pub fn exec(&self, path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> io::Error {
         let (listed, variables) = (null_terminated(arguments), null_terminated(environment));
         // SAFETY: both arrays end in null and their strings outlive the call.
@@ -422,8 +404,8 @@ pub fn give_pipe(number: RawFd, uid: u32, gid: u32) -> io::Result<()> {
     if is_pipe { std::os::unix::fs::fchown(fd, Some(uid), Some(gid)) } else { Ok(()) }
 }
 
-/// Moves `len` bytes that have come at `socket` into `pipe` without taking them into this process (splice(2)). False: they
-/// have not all come, or `pipe` is none, and nothing was moved.
+/// Moves `len` bytes that have come at `socket` into `pipe` without taking them into this process (splice(2)). False:
+/// they have not all come, or `pipe` is none, and nothing was moved.
 pub fn pass_on(socket: &impl AsFd, pipe: &impl AsFd, len: usize) -> io::Result<bool> {
     let (socket, pipe) = (socket.as_fd().as_raw_fd(), pipe.as_fd().as_raw_fd());
     let mut ready: libc::c_int = 0;

@@ -12,8 +12,8 @@ mod gnu {
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     }
 
-    /// Gives back what only the last events needed: free pages of the heap (malloc_trim(3)), and the pages of the program
-    /// that it ran through. Those of what it runs from here on are read again, from the kernel's cache.
+    /// Gives back what only the last events needed: free pages of the heap (malloc_trim(3)), and the pages of the
+    /// program that it ran through. Those of what it runs from here on are read again, from the kernel's cache.
     pub fn give_back_memory() {
         let mut segments = Segments::default();
         // SAFETY: the callback is called before this returns, with the exclusive pointer that is handed over here.

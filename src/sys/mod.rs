@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod clocks;
 mod descriptor;
 mod environment;
 mod memory;
@@ -37,6 +38,7 @@ compile_error!(
 );
 
 pub use arena::{Arena, Block, MemoryError, Protection};
+pub use clocks::{awake_clock, boot_clock, wall_clock};
 pub use database::{user_by_id, user_by_name};
 pub use descriptor::{
     Interest, Watched, duplicate_above, lacks_descriptor, move_descriptor, open_controlling_terminal,
@@ -45,9 +47,9 @@ pub use descriptor::{
 pub use environment::{overwrite_variable, variables};
 pub use memory::{give_back_memory, share_one_heap};
 pub use os::{
-    LauncherImage, OpenProgram, Peer, age, awake_clock, boot_clock, boot_id, close_range, default_runtime_directory,
-    give_pipe, has_access_list, is_in_use, machine_id, pass_on, peer, pids, process, send_signal_in_session,
-    socket_address, start_of, wall_clock, was_given, watch_exit,
+    LauncherImage, OpenProgram, Peer, age, boot_id, close_range, default_runtime_directory, give_pipe, has_access_list,
+    is_in_use, machine_id, pass_on, peer, pids, process, send_signal_in_session, socket_address, start_of, was_given,
+    watch_exit,
 };
 pub use process::{
     ExitKind, Process, descriptors_max, forbid_core_files, kill_process, lead_session, restore_signals, session_of,

@@ -17,8 +17,8 @@ pub struct Process {
     pub started: u64,
     /// The base name of its program's file, cut to 15 bytes; of a script the script's.
     pub name: String,
-    /// The base name by which the leader of a session was called: the program that a launcher becomes may have a file of
-    /// another name. Empty for others, and where it cannot be told.
+    /// The base name by which the leader of a session was called: the program that a launcher becomes may have a file
+    /// of another name. Empty for others, and where it cannot be told.
     pub called: String,
     pub zombie: bool,
 }

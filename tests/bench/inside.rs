@@ -1,8 +1,8 @@
 //! The part of the benchmark that runs as a task's command, because only its session may redeem a token.
 //!
-//! It is given a token that may be used a million times in `TOKEN` and adds lines `SERIES VALUE` to a file.
-//! Ours and the floor take turns, so that whatever else the machine does hits both alike; where one would get in the way
-//! of the other so, each has a process of its own.
+//! It is given a token that may be used a million times in `TOKEN` and adds lines `SERIES VALUE` to a file. Ours and
+//! the floor take turns, so that whatever else the machine does hits both alike; where one would get in the way of the
+//! other so, each has a process of its own.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -39,8 +39,8 @@ pub fn measure(what: &str, count: usize, echo: &Path, results: &Path) {
     let mut text = String::new();
     match what {
         "process" => in_turns(count, &mut text, || place.whole_process(), || run_to_end(&["/bin/true".to_owned()])),
-        // In turns, the kernel would find the daemon busy with its line in the log when it looks for a processor for the
-        // echo, and leave it on the client's, which is faster than to wake another.
+        // In turns, the kernel would find the daemon busy with its line in the log when it looks for a processor for
+        // the echo, and leave it on the client's, which is faster than to wake another.
         "connection to ours" => series(count, &mut text, "ours", || place.redeem(&place.socket)),
         "connection to the floor" => series(count, &mut text, "floor", || place.redeem(&place.echo)),
         "throughput" => in_turns(

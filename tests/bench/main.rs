@@ -1,5 +1,5 @@
-//! `cargo bench [-- FILTER --json PATH --program PATH]`: how fast, small and quiet backupnizza is, each figure beside its floor,
-//! both measured in the same run, and beside its limit.
+//! `cargo bench [-- FILTER --json PATH --program PATH]`: how fast, small and quiet backupnizza is, each figure beside
+//! its floor, both measured in the same run, and beside its limit.
 //!
 //! The program is started as a user starts it; nothing of it is linked here. `redemption` is measured `inside` a
 //! task against an `echo`, `waiting` against starts by `hand`, memory and rest against `cron`.

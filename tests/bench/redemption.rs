@@ -29,8 +29,8 @@ pub fn figures() -> Vec<Figure> {
     let throughput = Figure::new("redemptions a second, 8 clients", Unit::PerSecond, ours)
         .beside(ECHO, floor)
         .limit(Limit::PartOfFloor(0.6));
-    // Where the kernel puts the daemon is no matter of its own: on the client's processor, or on another, which is to be
-    // woken twice.
+    // Where the kernel puts the daemon is no matter of its own: on the client's processor, or on another, which is to
+    // be woken twice.
     vec![process, connection("", &[]), connection(", on one processor", ONE_PROCESSOR), throughput]
 }
 

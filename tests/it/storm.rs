@@ -246,8 +246,8 @@ fn comparable(slot: &str) -> String {
     format!("{whole}.{decimals:0<9}")
 }
 
-/// Each run that was cut, which has this outcome, is followed by another: its repetition, which is none of a repetition,
-/// or one for a slot that came meanwhile.
+/// Each run that was cut, which has this outcome, is followed by another: its repetition, which is none of a
+/// repetition, or one for a slot that came meanwhile.
 fn judge_cuts(history: &History, outcome: &str) {
     let cut = |run: u64| history.ended.get(&run).is_some_and(|ended| ended == outcome);
     let (mut all_cut, mut repeated) = (0, 0);

@@ -51,6 +51,9 @@ const EXPOSES: &[(&str, &str)] = &[
 /// The longest file, its tests aside. One that needs more becomes a folder.
 const LINES_MAX: usize = 700;
 
+/// As rustfmt has it for code.
+const COLUMNS_MAX: usize = 120;
+
 struct SourceFile {
     /// Below src.
     name: String,
@@ -153,6 +156,8 @@ fn every_file_says_what_it_owns_and_is_no_longer_than_that() {
     for file in source_files() {
         assert!(file.text.starts_with("//! "), "{} begins with what it owns", file.name);
         let lines = file.code.lines().count();
+        let wide = file.text.lines().find(|line| line.trim_start().starts_with("//") && line.len() > COLUMNS_MAX);
+        assert_eq!(wide, None, "{} has a comment wider than {COLUMNS_MAX} columns", file.name);
         assert!(file.is_test() || lines <= LINES_MAX, "{} has {lines} lines, expected {LINES_MAX} at most", file.name);
     }
     for path in rust_files(&root().join("tests/it")) {
