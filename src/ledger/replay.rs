@@ -56,6 +56,8 @@ pub fn replay(bytes: &[u8]) -> Replay {
 struct Good {
     state: State,
     epoch: u64,
+    /// Of the epoch, so far.
+    lines_of_epoch: u64,
     lines: u64,
     ready: bool,
 }
@@ -63,13 +65,16 @@ struct Good {
 impl Good {
     /// Whether `line` is whole and stands where it belongs; then it counts.
     fn take(&mut self, line: &[u8]) -> bool {
-        let Some(Line { epoch, entry, .. }) = Line::read(line) else {
+        let Some(Line { epoch, index, entry }) = Line::read(line) else {
             return false;
         };
-        if (self.lines == 0) != (entry == Entry::Header) || epoch < self.epoch {
+        let goes_on = epoch == self.epoch && index == self.lines_of_epoch;
+        let begins_epoch = self.epoch.checked_add(1) == Some(epoch) && index == 0;
+        if (self.lines == 0) != (entry == Entry::Header) || !goes_on && !begins_epoch {
             return false;
         }
         self.lines += 1;
+        self.lines_of_epoch = index + 1;
         self.epoch = epoch;
         self.ready |= entry == Entry::Ready;
         apply(&mut self.state, entry);

@@ -233,6 +233,32 @@ fn damage_at_any_byte_is_set_aside_or_torn_and_never_believed() {
 }
 
 #[test]
+fn a_line_that_is_missing_or_stands_there_twice_is_damage() {
+    let folder = Folder::new();
+    filled(&folder);
+    let text = fs::read_to_string(folder.ledger()).expect("it is there");
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let epoch = |line: &&str| line.split(' ').nth(1).expect("a place").split_once('.').expect("a place").0.to_string();
+    for number in 0..lines.len() {
+        let without = [&lines[..number], &lines[number + 1..]].concat();
+        let twice = [&lines[..=number], &lines[number..]].concat();
+        // Of the last of several of an epoch, or of the file, nobody knows that it was there.
+        let own = epoch(&lines[number]);
+        let follows = lines.get(number + 1).is_some_and(|next| epoch(next) == own);
+        let precedes = number > 0 && epoch(&lines[number - 1]) == own;
+        let is_last = number + 1 == lines.len();
+        let is_missed = follows || own == "0" || !precedes && !is_last;
+        for (changed, is_known) in [(without, is_missed), (twice, true)] {
+            let folder = Folder::new();
+            fs::write(folder.ledger(), changed.concat()).expect("it is written");
+            let (_, notices) = folder.open();
+            let is_told = matches!(&notices[..], [Notice::SetAside { .. }]);
+            assert_eq!(is_told, is_known, "line {number}: {notices:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_ledger_is_set_aside_and_never_overwritten() {
     let contents: [&[u8]; 4] = [b"", b"\n", b"something else\n", &[0; 10_000]];
     for content in contents {
