@@ -77,6 +77,8 @@ impl<'t> Config<'t> {
     /// What the parser reports, nesting deeper than 64, tags, more than one document, growth by
     /// aliases beyond all measure, and a file without content.
     pub fn parse(text: &'t str) -> Result<Self, Problem> {
+        // Some editors begin a file with the mark of its byte order.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = match usual::read(text) {
             Some(root) => root,
             None => by_parser(text)?,

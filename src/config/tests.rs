@@ -97,6 +97,10 @@ fn nesting_is_refused_before_the_parser_would_take_minutes() {
         let refusal = scan(&text).expect_err(unit);
         assert!(refusal.what.contains("nested"), "{unit}: {refusal:?}");
         assert!(refusal.place.starts_with("line 1 column "), "{unit}: {refusal:?}");
+        for before in ["", "---\n", "|\n x\n---\n", "a: |\n x\n---\n", "a: '\n---\n"] {
+            let text = format!("{before}{}", &text[..size - size % unit.len() - 100]);
+            assert!(Config::parse(&text).is_err(), "{before}{unit}");
+        }
     }
     let mut stairs = String::new();
     for indent in 0..2_000 {
@@ -256,8 +260,12 @@ fn several_documents_and_nothing_are_told_as_such() {
         ("---\n", "empty"),
         ("~", "empty"),
         ("a: b\n---\nc: d", "more than one document"),
+        ("\u{feff}a: b\n---\nc: d", "more than one document"),
     ] {
         assert!(Config::parse(text).expect_err(text).what.contains(what), "{text:?}");
+    }
+    for text in ["\u{feff}a: b", "\u{feff}---\na: &c b"] {
+        assert!(Config::parse(text).is_ok(), "{text:?}");
     }
 }
 
@@ -270,9 +278,10 @@ fn an_item_that_is_a_list_in_brackets_adds_nothing_to_the_keys_behind_it() {
 #[test]
 fn usual_configurations_need_no_parser() {
     let example = include_str!("../../backup.example.yaml");
+    let marked = "# backups\n---\ntasks: # all\n  - a: |  # 2nd\n      b\n\n    c: 'd''e'\n";
     let dumped = "tasks:\n- command:\n  - restic\n  - backup\n  name: documents\n  schedule: 0 3 * * *\n- {}\n";
     let json = "{\n  \"tasks\": [\n    {\"name\": \"documents\", \"retry\": {\"attempts\":3}}\n  ]\n}\n";
-    for text in [example, dumped, json] {
+    for text in [example, marked, dumped, json] {
         assert!(usual::read(text).is_some(), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the style in which nearly all configurations are written, in one pass over the text and without copying it.
+//! Reads the style in which nearly all configurations are written, without copying their words.
 //!
 //! The YAML parser would be most of a start with many tasks. All that is seldom stays its business, and so does all
 //! that is wrong: this reader knows no errors, it gives up, and the parser reads the whole.
@@ -12,12 +12,16 @@ use super::tree::{self, Kind, MAX_NODES, Node, Value};
 /// Reads `text`: maps, lists and texts of one line, quoted or plain, flow collections over any number of lines, and
 /// block scalars, of which the parser gives the value. `None` if there is anything else in it, or anything wrong.
 pub fn read(text: &str) -> Option<Node<'_>> {
-    let is_ordinary = text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~' | 0x80..));
-    if !is_ordinary || !text.is_ascii() && text.chars().any(is_special) {
+    let is_printable = text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~' | 0x80..));
+    if !is_printable || !text.is_ascii() && text.chars().any(is_special) {
         return None;
     }
     let mut reader = Reader { text, bytes: text.as_bytes(), index: 0, line: 0, nodes: 0 };
     reader.skip_blank();
+    if reader.column() == 0 && text[reader.index..].starts_with("---\n") {
+        reader.skip_line();
+        reader.skip_blank();
+    }
     let root = reader.node(0, 0)?;
     reader.peek().is_none().then_some(root)
 }
@@ -128,7 +132,11 @@ impl<'t> Reader<'t> {
     /// Finds the lines of a text that begins with `|` or `>`, for the parser to read.
     fn block_scalar(&mut self, indent: usize) -> Option<Node<'t>> {
         let (at, start) = (self.number()?, self.index);
-        let states_indent = self.skip_line().iter().any(u8::is_ascii_digit);
+        let states_indent = self.skip_line().iter().take_while(|&&byte| byte != b' ').any(u8::is_ascii_digit);
+        // One that nothing holds would take in all that follows, also what must not reach the parser.
+        if indent == 0 || states_indent {
+            return None;
+        }
         loop {
             self.skip_spaces();
             match self.peek() {
@@ -138,11 +146,10 @@ impl<'t> Reader<'t> {
         }
         // Blanks at the end of the file are part of it.
         let end = if self.peek().is_none() { self.index } else { self.line };
-        let text = &self.text[start..end];
+        let (kind, text) = scalar_by_parser(&self.text[start..end], false)?;
         self.skip_blank();
         let ends = self.peek().is_none() || self.column() < indent;
-        let (kind, text) = if states_indent || !ends { None } else { scalar_by_parser(text) }?;
-        Some(Node { at, value: Value::Scalar(kind, text) })
+        ends.then_some(Node { at, value: Value::Scalar(kind, text) })
     }
 
     // Flow collections.
@@ -239,7 +246,7 @@ impl<'t> Reader<'t> {
         let may_mark_document = start == self.line && (text.starts_with("---") || text.starts_with("..."));
         match is_unusual(text) {
             _ if may_mark_document => None,
-            true => scalar_by_parser(text),
+            true => scalar_by_parser(text, true),
             false => Some((usual_kind(text), Cow::Borrowed(text))),
         }
     }
@@ -274,12 +281,11 @@ impl<'t> Reader<'t> {
         let text = &self.text[start..self.index];
         match is_literal {
             true => Some((Kind::Text, Cow::Borrowed(&text[1..text.len() - 1]))),
-            false => scalar_by_parser(text),
+            false => scalar_by_parser(text, false),
         }
     }
 
-    /// Takes the `:` behind a key that began at `start`, if there is one. `None` if the parser would not take it for a
-    /// key.
+    /// Takes the `:` behind a key that began at `start`, if there is one. `None` if the key is too long for the parser.
     fn take_colon(&mut self, start: usize, context: Context) -> Option<bool> {
         self.skip_spaces();
         // A plain key has ended only where a blank follows; behind a quoted one, flow style needs none.
@@ -287,8 +293,9 @@ impl<'t> Reader<'t> {
         if self.peek() != Some(b':') || needs_blank && !self.blank_follows(1) {
             return Some(false);
         }
+        let fits = self.index - start <= MAX_SIMPLE_KEY;
         self.index += 1;
-        (self.index - start <= MAX_SIMPLE_KEY).then_some(true)
+        fits.then_some(true)
     }
 
     // Places.
@@ -365,9 +372,9 @@ fn usual_kind(text: &str) -> Kind {
     }
 }
 
-/// Has the parser read a single scalar.
-fn scalar_by_parser(text: &str) -> Option<(Kind, Cow<'_, str>)> {
-    match tree::read(text, true).ok()?.value {
+/// Has the parser read a single scalar; `raw_text` as in `tree::read`.
+fn scalar_by_parser(text: &str, raw_text: bool) -> Option<(Kind, Cow<'_, str>)> {
+    match tree::read(text, raw_text).ok()?.value {
         Value::Scalar(kind, text) => Some((kind, text)),
         _ => None,
     }

@@ -1,8 +1,8 @@
 //! The part of the benchmark that runs as a task's command, because only its session may redeem a token.
 //!
 //! It is given a token that may be used a million times in `TOKEN` and adds lines `SERIES VALUE` to a file. Ours and
-//! the floor take turns, so that whatever else the machine does hits both alike; where one would get in the way of the
-//! other so, each has a process of its own.
+//! the floor take turns, so that whatever else the machine does hits both alike; where one would hold up the other,
+//! each has a process of its own.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
